@@ -1,0 +1,46 @@
+//! What crosses a process boundary: the topics, the envelope, every message, and who may say it.
+//!
+//! The types here are the domain's view of the wire. Their Protobuf form lives in `proto/`, is generated at build time and stays
+//! inside this crate; decoding yields these types or an error, never a half-read message. Wire names are protocol names,
+//! field numbers are never reused, and an unknown enum value is a decode error.
+
+pub mod accounts;
+pub mod blockchain;
+pub mod chain;
+pub mod compliance;
+pub mod events;
+pub mod gateway;
+pub mod treasury;
+pub mod wallet;
+pub mod watch;
+
+mod codec;
+mod record;
+mod source;
+mod topic;
+
+pub use codec::{DecodeError, Message};
+pub use record::{Envelope, Link, MessageId, Record, ReplyTo, ShardName, TraceParent};
+pub use source::Source;
+pub use topic::{Machine, Topic};
+
+/// A policy as its signer published it: the bytes of a policy record and the Ed25519 signature over them.
+/// Opaque here; `custos-policy` verifies and reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedPolicy {
+    /// The encoded policy.
+    pub bytes: Vec<u8>,
+    /// Ed25519 over `"custos-policy" || bytes`, 64 bytes.
+    pub signature: Vec<u8>,
+}
+
+/// A message for a machine's inbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mail {
+    /// To accounts.
+    Accounts(accounts::AccountsInput),
+    /// To treasury.
+    Treasury(treasury::TreasuryInput),
+    /// To chain.
+    Chain(chain::ChainInput),
+}

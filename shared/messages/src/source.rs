@@ -1,0 +1,57 @@
+//! Who speaks: each source authenticates its records, and may say only what its row allows.
+
+/// A writer of records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// The bank's door: requests.
+    Gateway,
+    /// The accounts machine.
+    Accounts,
+    /// The treasury machine.
+    Treasury,
+    /// The chain machine.
+    Chain,
+    /// The signer.
+    Wallet,
+    /// The screener.
+    Compliance,
+    /// The chain adapter.
+    Blockchain,
+    /// `custos` run by an operator: policy records.
+    Operator,
+}
+
+impl Source {
+    /// All sources.
+    pub const ALL: [Self; 8] = [
+        Self::Gateway,
+        Self::Accounts,
+        Self::Treasury,
+        Self::Chain,
+        Self::Wallet,
+        Self::Compliance,
+        Self::Blockchain,
+        Self::Operator,
+    ];
+
+    /// The name in `ce_source`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Accounts => "accounts",
+            Self::Treasury => "treasury",
+            Self::Chain => "chain",
+            Self::Wallet => "wallet",
+            Self::Compliance => "compliance",
+            Self::Blockchain => "blockchain",
+            Self::Operator => "operator",
+        }
+    }
+
+    /// The source of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|source| source.name() == name)
+    }
+}
