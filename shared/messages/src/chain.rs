@@ -1,6 +1,8 @@
 //! What the chain machine hears.
 
-use custos_domain::{AccountId, Amount, AssetId, BlockHash, BlockRef, ChainId, EthAddress, NodeName, Timestamp, TxHash, WalletId};
+use custos_domain::{
+    AccountId, Amount, AssetId, BlockHash, BlockRef, ChainId, EthAddress, NodeName, Timestamp, TxHash, WalletId,
+};
 
 use crate::SignedPolicy;
 

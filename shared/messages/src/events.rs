@@ -5,8 +5,8 @@
 //! [`Position`] and `Chained`).
 
 use custos_domain::{
-    AccountId, Amount, AssetId, BlockRef, ChainId, Digest, EthAddress, IdempotencyKey, IntentDigest, IntentId, OfficerId, SagaId,
-    TenantId, Timestamp, TxHash, WalletId,
+    AccountId, Amount, AssetId, BlockRef, ChainId, Digest, EthAddress, IdempotencyKey, IntentDigest, IntentId, OfficerId,
+    SagaId, TenantId, Timestamp, TxHash, WalletId,
 };
 
 use crate::accounts::{AlarmCode, BlockMark, Deposit, Inclusion, PaymentRefusal, Verdict};

@@ -1,7 +1,8 @@
 //! What the treasury machine hears.
 
 use custos_domain::{
-    AccountId, Amount, AssetKind, BlockRef, ChainId, CommandId, Digest, EthAddress, Intent, IntentId, SagaId, TxHash, WalletId,
+    AccountId, Amount, AssetKind, BlockRef, ChainId, CommandId, Digest, EthAddress, Intent, IntentId, SagaId, TxHash,
+    WalletId,
 };
 
 use crate::SignedPolicy;
