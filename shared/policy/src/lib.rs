@@ -38,6 +38,8 @@ pub struct Policy {
 pub struct ChainPolicy {
     /// The asset that pays fees.
     pub native: AssetId,
+    /// The address that pays: the signer refuses if it derives another.
+    pub hot: EthAddress,
     /// Every node whose agreement finality needs: one or two.
     pub nodes: Vec<NodeName>,
     /// How many blocks the fork tree keeps below the head: reorganisations down to here are put right.
