@@ -4,6 +4,7 @@
 //! it). Decoding is total: any bytes give a message or a [`DecodeError`].
 
 use crate::MessageId;
+use crate::wire::{self, Wire, WireError};
 
 /// Why bytes are not the message that their type claims.
 #[derive(Debug, thiserror::Error)]
@@ -51,4 +52,22 @@ pub trait Message: Sized {
     fn id(&self) -> MessageId {
         MessageId::derive(self.kind(), &self.subject(), &self.encode())
     }
+}
+
+impl DecodeError {
+    /// The error for a message type that does not belong to the stream; a long name is cut.
+    pub(crate) fn unknown(kind: &str) -> Self {
+        Self::UnknownKind(kind.chars().take(80).collect())
+    }
+}
+
+/// Reads the message of type `kind`.
+pub(crate) fn read<T>(kind: &'static str, bytes: &[u8]) -> Result<T, DecodeError>
+where
+    T: Wire<Proto: prost::Message + Default>,
+{
+    wire::from_bytes(bytes).map_err(|problem| match problem {
+        WireError::Malformed(source) => DecodeError::Malformed { kind, source },
+        WireError::Field(fault) => DecodeError::Field { kind, field: fault.field, problem: fault.problem },
+    })
 }

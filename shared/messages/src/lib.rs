@@ -14,10 +14,23 @@ pub mod treasury;
 pub mod wallet;
 pub mod watch;
 
+pub mod wire;
+
 mod codec;
+mod conversions;
+mod outward;
 mod record;
 mod source;
+mod streams;
 mod topic;
+
+/// The generated messages. They stay inside this crate.
+mod proto {
+    #![allow(missing_docs, clippy::all, clippy::as_conversions)]
+    include!(concat!(env!("OUT_DIR"), "/custos.v1.rs"));
+}
+
+use custos_domain::Timestamp;
 
 pub use codec::{DecodeError, Message};
 pub use record::{Envelope, Link, MessageId, Record, ReplyTo, ShardName, TraceParent};
@@ -32,6 +45,15 @@ pub struct SignedPolicy {
     pub bytes: Vec<u8>,
     /// Ed25519 over `"custos-policy" || bytes`, 64 bytes.
     pub signature: Vec<u8>,
+}
+
+/// The runtime's own message: a timer of a shard is due. It travels in the inbox of the machine that armed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimerDue {
+    /// The timer's name.
+    pub timer: Vec<u8>,
+    /// The moment for which it was armed.
+    pub due: Timestamp,
 }
 
 /// A message for a machine's inbox.

@@ -1,5 +1,8 @@
 //! Who speaks: each source authenticates its records, and may say only what its row allows.
 
+use crate::outward;
+use crate::streams::{self, Row};
+
 /// A writer of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
@@ -54,4 +57,29 @@ impl Source {
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|source| source.name() == name)
     }
+
+    /// Whether this source may say messages of type `kind`.
+    #[must_use]
+    pub fn may_say(self, kind: &str) -> bool {
+        rows().any(|(known, speakers)| *known == kind && speakers.contains(&self))
+    }
+}
+
+/// Every protocol name with its speakers.
+pub(crate) fn rows() -> impl Iterator<Item = &'static Row> {
+    [
+        streams::ACCOUNTS,
+        streams::TREASURY,
+        streams::CHAIN,
+        streams::RUNTIME,
+        outward::COMPLIANCE,
+        outward::WALLET,
+        outward::BLOCKCHAIN,
+        outward::WATCH_ADDRESS,
+        outward::WATCH_CURSOR,
+        outward::REPLIES,
+        outward::EVENTS,
+    ]
+    .into_iter()
+    .flatten()
 }
