@@ -47,11 +47,11 @@ impl Millis {
 impl fmt::Display for Millis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let n = self.0;
-        if n >= 3_600_000 && n % 3_600_000 == 0 {
+        if n >= 3_600_000 && n.is_multiple_of(3_600_000) {
             write!(f, "{} h", n / 3_600_000)
-        } else if n >= 60_000 && n % 60_000 == 0 {
+        } else if n >= 60_000 && n.is_multiple_of(60_000) {
             write!(f, "{} min", n / 60_000)
-        } else if n >= 1_000 && n % 1_000 == 0 {
+        } else if n >= 1_000 && n.is_multiple_of(1_000) {
             write!(f, "{} s", n / 1_000)
         } else {
             write!(f, "{n} ms")

@@ -16,8 +16,11 @@ pub mod watch;
 
 pub mod wire;
 
+mod chained;
 mod codec;
 mod conversions;
+mod envelope;
+mod keyring;
 mod outward;
 mod record;
 mod source;
@@ -32,7 +35,10 @@ mod proto {
 
 use custos_domain::Timestamp;
 
+pub use chained::{Chained, event_hash};
 pub use codec::{DecodeError, Message};
+pub use envelope::EnvelopeError;
+pub use keyring::{Keyring, MAX_MESSAGE_BYTES, Postmark, Rejection, Secret};
 pub use record::{Envelope, Link, MessageId, Record, ReplyTo, ShardName, TraceParent};
 pub use source::Source;
 pub use topic::{Machine, Topic};

@@ -1,7 +1,7 @@
 //! Who speaks: each source authenticates its records, and may say only what its row allows.
 
-use crate::outward;
 use crate::streams::{self, Row};
+use crate::{Machine, outward};
 
 /// A writer of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,6 +56,27 @@ impl Source {
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|source| source.name() == name)
+    }
+
+    /// The machine that speaks as this source.
+    #[must_use]
+    pub const fn machine(self) -> Option<Machine> {
+        match self {
+            Self::Accounts => Some(Machine::Accounts),
+            Self::Treasury => Some(Machine::Treasury),
+            Self::Chain => Some(Machine::Chain),
+            Self::Gateway | Self::Wallet | Self::Compliance | Self::Blockchain | Self::Operator => None,
+        }
+    }
+
+    /// As which source a machine speaks.
+    #[must_use]
+    pub const fn of_machine(machine: Machine) -> Self {
+        match machine {
+            Machine::Accounts => Self::Accounts,
+            Machine::Treasury => Self::Treasury,
+            Machine::Chain => Self::Chain,
+        }
     }
 
     /// Whether this source may say messages of type `kind`.

@@ -46,6 +46,7 @@ pub struct SignOrder {
 }
 
 /// What a signature is for.
+#[allow(clippy::large_enum_variant, reason = "it lives in a `SignOrder`, which is boxed")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// A client's payment.

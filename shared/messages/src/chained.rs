@@ -1,0 +1,78 @@
+//! The event log's chain: each event of a partition has the next number and carries the hash of its predecessor.
+//!
+//! Invariant: the hash covers the place, the type, the key and the payload, and nothing that may differ on replay.
+
+use custos_domain::Digest;
+
+use crate::envelope::{parsed, read_hex, read_number};
+use crate::events::Event;
+use crate::keyring::{AUTH, envelope_of};
+use crate::{EnvelopeError, Keyring, Message, Postmark, Record, Source, Topic, TraceParent};
+
+const SEQUENCE: &str = "custos_sequence";
+const PREVIOUS: &str = "custos_previous";
+const HASH: &str = "custos_hash";
+
+/// The place of an event in its partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chained {
+    /// Dense, from 1.
+    pub sequence: u64,
+    /// The hash of the event before; [`Chained::GENESIS`] before the first.
+    pub previous: Digest,
+    /// The hash of this event.
+    pub hash: Digest,
+}
+
+/// The hash of an event: its predecessor's, its place, its type, its key and its payload.
+#[must_use]
+pub fn event_hash(previous: &Digest, partition: u32, sequence: u64, kind: &str, key: &[u8], value: &[u8]) -> Digest {
+    let place = (partition.to_be_bytes(), sequence.to_be_bytes());
+    Digest::of_parts("custos 2026 event chain", &[&previous.0, &place.0, &place.1, key, kind.as_bytes(), value])
+}
+
+impl Chained {
+    /// What stands before the first event of a partition.
+    pub const GENESIS: Digest = Digest([0; 32]);
+
+    /// The place after (`sequence`, `previous`) in `partition`, for `event`: `sequence` is the new event's own number.
+    #[must_use]
+    pub fn place(event: &Event, partition: u32, sequence: u64, previous: Digest) -> Self {
+        let hash = event_hash(&previous, partition, sequence, event.kind(), &event.key(), &event.encode());
+        Self { sequence, previous, hash }
+    }
+
+    /// Reads the place of a record of the event log.
+    ///
+    /// # Errors
+    /// A header is absent, repeated or malformed.
+    pub fn read(record: &Record) -> Result<Self, EnvelopeError> {
+        Ok(Self {
+            sequence: parsed(record, SEQUENCE, read_number)?.ok_or(EnvelopeError::Absent(SEQUENCE))?,
+            previous: parsed(record, PREVIOUS, read_hex)?.map(Digest).ok_or(EnvelopeError::Absent(PREVIOUS))?,
+            hash: parsed(record, HASH, read_hex)?.map(Digest).ok_or(EnvelopeError::Absent(HASH))?,
+        })
+    }
+
+    /// Whether `record`, found in `partition`, has the hash that it claims.
+    #[must_use]
+    pub fn holds(&self, partition: u32, kind: &str, record: &Record) -> bool {
+        let value = record.value.as_deref().unwrap_or_default();
+        self.hash == event_hash(&self.previous, partition, self.sequence, kind, &record.key, value)
+    }
+}
+
+impl Keyring {
+    /// The sealed record of `event` at its place. Its time is the event's.
+    #[must_use]
+    pub fn seal_event(&self, event: &Event, place: &Chained, trace: Option<TraceParent>) -> Record {
+        let value = event.encode();
+        let mark = Postmark { time: Some(event.at), trace, ..Postmark::default() };
+        let mut headers = envelope_of(event, &value, Source::Accounts, mark).headers();
+        headers.push((SEQUENCE.to_owned(), place.sequence.to_string().into_bytes()));
+        headers.push((PREVIOUS.to_owned(), hex::encode(place.previous.0).into_bytes()));
+        headers.push((HASH.to_owned(), hex::encode(place.hash.0).into_bytes()));
+        debug_assert!(headers.iter().all(|(name, _)| name != AUTH), "a record is sealed once");
+        self.seal_record(Source::Accounts, Topic::Events, Record { key: event.key(), value: Some(value), headers })
+    }
+}
