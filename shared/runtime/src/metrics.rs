@@ -1,0 +1,162 @@
+//! Metrics of a process, in OpenMetrics text. Base units, `_total` counters, no ids in labels.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use custos_messages::ShardName;
+use prometheus_client::encoding::{EncodeLabelSet, text::encode};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::shard::Tally;
+
+/// Labels of a machine's metrics.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct MachineLabel {
+    machine: &'static str,
+}
+
+/// Labels of what is counted by a code.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CodeLabel {
+    part: &'static str,
+    code: &'static str,
+}
+
+/// Labels of a shard's metrics.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ShardLabel {
+    machine: &'static str,
+    partition: u32,
+}
+
+/// Labels of a service's metrics.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PartLabel {
+    part: &'static str,
+}
+
+/// All metrics of this process.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Mutex<Registry>>,
+    inputs: Family<MachineLabel, Counter>,
+    dropped: Family<CodeLabel, Counter>,
+    quarantined: Family<CodeLabel, Counter>,
+    commits: Family<MachineLabel, Counter>,
+    commit_seconds: Family<MachineLabel, Histogram>,
+    shards_owned: Family<MachineLabel, Gauge>,
+    shard_halted: Family<ShardLabel, Gauge>,
+    commands: Family<PartLabel, Counter>,
+    setbacks: Family<PartLabel, Counter>,
+}
+
+/// The metrics of one shard.
+#[derive(Clone)]
+pub struct ShardMetrics {
+    shard: ShardName,
+    metrics: Metrics,
+}
+
+fn seconds_histogram() -> Histogram {
+    Histogram::new([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0])
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("custos");
+        let metrics = Self {
+            registry: Arc::default(),
+            inputs: Family::default(),
+            dropped: Family::default(),
+            quarantined: Family::default(),
+            commits: Family::default(),
+            commit_seconds: Family::new_with_constructor(seconds_histogram),
+            shards_owned: Family::default(),
+            shard_halted: Family::default(),
+            commands: Family::default(),
+            setbacks: Family::default(),
+        };
+        registry.register("inputs", "Inputs applied", metrics.inputs.clone());
+        registry.register("dropped", "Inputs of no use: stale replies, repeats", metrics.dropped.clone());
+        registry.register("quarantined", "Records put aside", metrics.quarantined.clone());
+        registry.register("commits", "Transactions committed", metrics.commits.clone());
+        registry.register("commit_seconds", "First input to commit", metrics.commit_seconds.clone());
+        registry.register("shards_owned", "Shards that this process runs", metrics.shards_owned.clone());
+        registry.register("shard_halted", "1 when a shard stands still and a human must look", metrics.shard_halted.clone());
+        registry.register("commands", "Commands answered by a service", metrics.commands.clone());
+        registry.register("setbacks", "Commands that had to be tried again", metrics.setbacks.clone());
+        *metrics.registry.lock().unwrap_or_else(PoisonError::into_inner) = registry;
+        metrics
+    }
+}
+
+impl Metrics {
+    /// The OpenMetrics text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        // Writing into a String cannot fail.
+        let _ = encode(&mut out, &registry);
+        out
+    }
+
+    /// Adds a part's own metric.
+    pub fn register(&self, name: &str, help: &str, metric: impl prometheus_client::registry::Metric) {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner).register(name, help, metric);
+    }
+
+    /// The metrics of `shard`.
+    #[must_use]
+    pub fn shard(&self, shard: ShardName) -> ShardMetrics {
+        ShardMetrics { shard, metrics: self.clone() }
+    }
+
+    /// A service answered a command.
+    pub fn answered(&self, part: &'static str) {
+        self.commands.get_or_create(&PartLabel { part }).inc();
+    }
+
+    /// A service has to try again.
+    pub fn set_back(&self, part: &'static str) {
+        self.setbacks.get_or_create(&PartLabel { part }).inc();
+    }
+
+    /// A part put a record aside.
+    pub fn put_aside(&self, part: &'static str, code: &'static str) {
+        self.quarantined.get_or_create(&CodeLabel { part, code }).inc();
+    }
+}
+
+impl ShardMetrics {
+    /// A transaction is committed.
+    pub fn committed(&self, tally: &Tally, took: Duration) {
+        let machine = self.shard.machine.name();
+        let label = MachineLabel { machine };
+        self.metrics.inputs.get_or_create(&label).inc_by(tally.applied);
+        self.metrics.commits.get_or_create(&label).inc();
+        self.metrics.commit_seconds.get_or_create(&label).observe(took.as_secs_f64());
+        for code in &tally.dropped {
+            self.metrics.dropped.get_or_create(&CodeLabel { part: machine, code }).inc();
+        }
+        for code in &tally.quarantined {
+            self.metrics.put_aside(machine, code);
+        }
+    }
+
+    /// The shard is held, or no longer.
+    pub fn owned(&self, held: bool) {
+        let gauge = self.metrics.shards_owned.get_or_create(&MachineLabel { machine: self.shard.machine.name() }).clone();
+        let _ = if held { gauge.inc() } else { gauge.dec() };
+    }
+
+    /// The shard stands still.
+    pub fn halted(&self, halted: bool) {
+        let label = ShardLabel { machine: self.shard.machine.name(), partition: self.shard.partition };
+        self.metrics.shard_halted.get_or_create(&label).set(i64::from(halted));
+    }
+}

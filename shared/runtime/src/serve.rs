@@ -1,0 +1,197 @@
+//! Runs a stateless service: consume its commands in a group, answer, acknowledge.
+//!
+//! Invariants: a command is acknowledged only after its replies are durable; a record that cannot be read or is not authentic is
+//! put aside with its reason before it is acknowledged; a command that has to wait is tried again, with a pause that grows to a bound.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use custos_journal::{Appender, Entry, Journal, JournalError, Remedy};
+use custos_messages::{Envelope, Keyring, Mail, Rejection, Topic, TraceParent};
+use futures::StreamExt;
+use tokio::runtime::Handle;
+use tracing::Instrument;
+
+use crate::metrics::Metrics;
+use crate::post::Post;
+use crate::service::{Service, Setback};
+use crate::shard::chain;
+use crate::telemetry::{adopt_trace, current_trace};
+
+/// What a service needs around it.
+#[derive(Clone)]
+pub struct ServeSettings {
+    /// The log.
+    pub journal: Arc<dyn Journal>,
+    /// The keys.
+    pub keyring: Arc<Keyring>,
+    /// Partitions of every machine.
+    pub partitions: u32,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Where its asynchronous work runs.
+    pub handle: Handle,
+    /// Commands dealt with at the same time.
+    pub parallel: usize,
+}
+
+/// Why a service stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeStop {
+    /// The log cannot be used.
+    #[error("the log cannot be used")]
+    Log(#[from] JournalError),
+    /// The service says that it cannot go on.
+    #[error("{service} cannot go on")]
+    Halted {
+        /// Which.
+        service: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+const LOOK: Duration = Duration::from_millis(100);
+const MOST: usize = 256;
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Runs `service` on the calling thread until `stop` is raised.
+///
+/// # Errors
+/// The log cannot be used, or the service halts.
+pub fn run_service<S: Service>(service: &Arc<S>, settings: &ServeSettings, stop: &Arc<AtomicBool>) -> Result<(), ServeStop>
+where
+    S::Command: Clone,
+{
+    let mut feed = settings.journal.consume(S::COMMANDS, S::NAME)?;
+    let post = Post::new(&*settings.journal, Arc::clone(&settings.keyring), S::SOURCE, settings.partitions)?;
+    let appender: Arc<dyn Appender> = settings.journal.appender()?.into();
+    while !stop.load(Ordering::Acquire) {
+        let entries = match feed.poll(MOST, LOOK) {
+            Ok(entries) => entries,
+            Err(error) if error.remedy() == Remedy::Retry => {
+                tracing::warn!(service = S::NAME, error = %chain(&error), "the log does not answer");
+                std::thread::sleep(LOOK);
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let done: BTreeMap<u32, u64> = entries.iter().map(|entry| (entry.partition, entry.offset)).collect();
+        let (commands, poison) = sort::<S>(settings, entries);
+        for (entry, rejection) in poison {
+            settings.metrics.put_aside(S::NAME, rejection.code());
+            insist(stop, || put_aside(&*appender, S::COMMANDS, &entry, &rejection))?;
+        }
+        let Some(replies) = answer_all(service, settings, commands, stop)? else { return Ok(()) };
+        insist(stop, || post.send_all(&replies))?;
+        if stop.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        for (partition, offset) in done {
+            feed.acknowledge(partition, offset)?;
+        }
+    }
+    Ok(())
+}
+
+type Sorted<C> = (Vec<(Envelope, C)>, Vec<(Entry, Rejection)>);
+
+fn sort<S: Service>(settings: &ServeSettings, entries: Vec<Entry>) -> Sorted<S::Command> {
+    let mut commands = Vec::new();
+    let mut poison = Vec::new();
+    for entry in entries {
+        match settings.keyring.open_message::<S::Command>(S::COMMANDS, &entry.record) {
+            Ok(command) => commands.push(command),
+            Err(rejection) => poison.push((entry, rejection)),
+        }
+    }
+    (commands, poison)
+}
+
+/// Puts a record aside, unchanged, with its origin and the reason in headers of its own.
+fn put_aside(appender: &dyn Appender, topic: Topic, entry: &Entry, rejection: &Rejection) -> Result<(), JournalError> {
+    let mut record = entry.record.clone();
+    let why = [
+        ("custos_quarantine_topic", topic.name().to_owned()),
+        ("custos_quarantine_partition", entry.partition.to_string()),
+        ("custos_quarantine_offset", entry.offset.to_string()),
+        ("custos_quarantine_code", rejection.code().to_owned()),
+        ("custos_quarantine_reason", rejection.to_string()),
+    ];
+    record.headers.extend(why.map(|(name, value)| (name.to_owned(), value.into_bytes())));
+    appender.append(Topic::Quarantine, entry.partition, record).map(drop)
+}
+
+/// The same call until it succeeds, `stop` is raised, or the error does not pass.
+fn insist(stop: &AtomicBool, mut call: impl FnMut() -> Result<(), JournalError>) -> Result<(), JournalError> {
+    loop {
+        match call() {
+            Err(error) if error.remedy() == Remedy::Retry && !stop.load(Ordering::Acquire) => {
+                tracing::warn!(error = %chain(&error), "the log does not take what was said");
+                std::thread::sleep(FIRST_PAUSE);
+            }
+            other => return other,
+        }
+    }
+}
+
+type Replies = Vec<(Mail, Option<TraceParent>)>;
+
+/// Answers all commands; `None` when `stop` was raised before the end.
+fn answer_all<S: Service>(
+    service: &Arc<S>,
+    settings: &ServeSettings,
+    commands: Vec<(Envelope, S::Command)>,
+    stop: &Arc<AtomicBool>,
+) -> Result<Option<Replies>, ServeStop>
+where
+    S::Command: Clone,
+{
+    let answers = commands.into_iter().map(|(envelope, command)| {
+        let span = tracing::info_span!("process", service = S::NAME, kind = %envelope.kind, id = ?envelope.id);
+        adopt_trace(&span, envelope.trace.as_ref());
+        answer(service, settings, command, stop).instrument(span)
+    });
+    let all = futures::stream::iter(answers).buffered(settings.parallel.max(1)).collect::<Vec<_>>();
+    let mut replies = Vec::new();
+    for answered in settings.handle.block_on(all) {
+        match answered? {
+            Some(some) => replies.extend(some),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(replies))
+}
+
+async fn answer<S: Service>(
+    service: &Arc<S>,
+    settings: &ServeSettings,
+    command: S::Command,
+    stop: &Arc<AtomicBool>,
+) -> Result<Option<Replies>, ServeStop>
+where
+    S::Command: Clone,
+{
+    let mut pause = FIRST_PAUSE;
+    while !stop.load(Ordering::Acquire) {
+        match service.handle(command.clone()).await {
+            Ok(replies) => {
+                settings.metrics.answered(S::NAME);
+                let trace = current_trace();
+                return Ok(Some(replies.into_iter().map(|reply| (reply, trace.clone())).collect()));
+            }
+            Err(Setback::Halt(source)) => return Err(ServeStop::Halted { service: S::NAME, source }),
+            Err(Setback::Retry(source)) => {
+                settings.metrics.set_back(S::NAME);
+                tracing::warn!(service = S::NAME, error = %chain(&*source), "to be tried again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,24 @@
+//! One shard of one machine: its memory, its transactions, its takeover and its loop.
+
+mod batch;
+mod courier;
+mod memory;
+mod records;
+mod root;
+mod run;
+mod takeover;
+
+use std::collections::BTreeMap;
+
+use custos_saga::machine::Machine;
+
+pub use batch::{Batch, Identity, Poison, Tally};
+pub(crate) use courier::chain;
+pub use memory::{Memory, Overlay};
+pub use records::{LastInput, Manifest, is_header, is_manifest};
+pub use root::StateRoot;
+pub use run::{Interrupt, ShardContext, ShardSettings, ShardStop, describe, run_shard};
+pub use takeover::{LOGIC, Taken, TakeoverError, input_digest, provision_shard, take_over};
+
+/// A question to the state as of the last commit, asked on the shard's own thread.
+pub type Question<M> = Box<dyn FnOnce(&BTreeMap<<M as Machine>::Key, <M as Machine>::Entity>) + Send>;

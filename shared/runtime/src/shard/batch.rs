@@ -1,0 +1,298 @@
+//! One transaction in the making: inputs are applied one by one, and everything they cause is collected.
+//!
+//! Invariants: an input is applied exactly once or quarantined, in the transaction that moves past it; what an input causes depends
+//! on the state and the record alone, never on the host.
+
+use std::sync::Arc;
+
+use custos_domain::{Digest, Timestamp, partition_of};
+use custos_journal::Entry;
+use custos_messages::events::{Event, Position};
+use custos_messages::gateway::{GatewayReply, Outcome};
+use custos_messages::{
+    Chained, Envelope, Keyring, Link, Message, Postmark, Record, Rejection, ReplyTo, ShardName, Source, TimerDue, Topic,
+};
+use custos_saga::machine::{Cause, Command, Context, Effects, Machine, Outbound, Reply, TimerChange, TimerId, View};
+
+use super::memory::{Memory, Overlay};
+use super::records::{LastInput, Manifest, PendingId, PendingMessage};
+use super::takeover::input_digest;
+
+/// What never changes while a shard is held.
+#[derive(Clone)]
+pub struct Identity {
+    /// The shard.
+    pub shard: ShardName,
+    /// Partitions of every machine.
+    pub partitions: u32,
+    /// As whom it signs.
+    pub source: Source,
+    /// The keys.
+    pub keyring: Arc<Keyring>,
+    /// Whether questions without effect leave ahead of the commit.
+    pub ahead: bool,
+}
+
+/// Why an input was put aside.
+#[derive(Debug, thiserror::Error)]
+pub enum Poison {
+    /// Unreadable, unauthenticated or not allowed.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// A number is missing on its link: what lies between was lost or is still to come.
+    #[error("link {from}: number {found} arrived, {expected} was expected")]
+    LinkGap {
+        /// The sender.
+        from: ShardName,
+        /// The next number.
+        expected: u64,
+        /// The number that came.
+        found: u64,
+    },
+    /// Meant for another shard.
+    #[error("a message for {0} arrived here")]
+    Misrouted(ShardName),
+}
+
+impl Poison {
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Rejected(rejection) => rejection.code(),
+            Self::LinkGap { .. } => "link-gap",
+            Self::Misrouted(_) => "misrouted",
+        }
+    }
+}
+
+/// What happened to the inputs of a batch, for metrics and fault injection.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Inputs applied.
+    pub applied: u64,
+    /// Inputs that were of no use, by code.
+    pub dropped: Vec<&'static str>,
+    /// Inputs put aside, by code.
+    pub quarantined: Vec<&'static str>,
+    /// Steps that sagas reached, as `step`.
+    pub steps: Vec<String>,
+}
+
+/// A transaction in the making.
+pub struct Batch<M: Machine> {
+    /// State changes.
+    pub overlay: Overlay<M>,
+    /// Records for other topics.
+    pub outputs: Vec<(Topic, Record)>,
+    /// Questions that leave before the commit.
+    pub ahead: Vec<(Topic, u32, Record)>,
+    /// Answers that leave after the commit.
+    pub replies: Vec<(u32, Record)>,
+    /// Where the shard will stand.
+    pub next: u64,
+    /// The last input.
+    pub last: Option<LastInput>,
+    /// The last event's sequence.
+    pub event_sequence: u64,
+    /// The last event's hash.
+    pub event_hash: Digest,
+    /// What happened.
+    pub tally: Tally,
+}
+
+impl<M: Machine> Batch<M> {
+    /// A batch on top of what is committed.
+    #[must_use]
+    pub fn on(manifest: &Manifest) -> Self {
+        Self {
+            overlay: Overlay::default(),
+            outputs: Vec::new(),
+            ahead: Vec::new(),
+            replies: Vec::new(),
+            next: manifest.next,
+            last: manifest.last,
+            event_sequence: manifest.event_sequence,
+            event_hash: manifest.event_hash,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Strikes off messages that are durable in their inboxes.
+    pub fn strike_off(&mut self, delivered: Vec<PendingId>) {
+        for id in delivered {
+            self.overlay.pending.insert(id, None);
+        }
+    }
+
+    /// Applies one input, or puts it aside.
+    pub fn take(&mut self, identity: &Identity, memory: &Memory<M>, entry: Entry, time: Timestamp) {
+        let at = self.last.map_or(time, |last| time.max(last.at));
+        self.next = entry.offset.saturating_add(1);
+        self.last = Some(LastInput { offset: entry.offset, digest: input_digest(&entry.record), at });
+        if let Err(poison) = self.hear(identity, memory, &entry, at) {
+            self.tally.quarantined.push(poison.code());
+            self.outputs.push((Topic::Quarantine, quarantine_record(identity, &entry, &poison)));
+        }
+    }
+
+    fn hear(&mut self, identity: &Identity, memory: &Memory<M>, entry: &Entry, at: Timestamp) -> Result<(), Poison> {
+        let topic = Topic::Inbox(M::KIND);
+        let envelope = identity.keyring.open(topic, &entry.record)?;
+        if let Some(link) = envelope.link
+            && !self.take_number(identity, memory, link)?
+        {
+            self.tally.dropped.push("link-repeat");
+            return Ok(());
+        }
+        let value = entry.record.value.as_deref().unwrap_or_default();
+        let cause = if envelope.kind == TimerDue::KIND {
+            let due = TimerDue::decode(&envelope.kind, value).map_err(Rejection::Undecodable)?;
+            let id = TimerId(due.timer);
+            match self.overlay.timer(memory, &id) {
+                Some(armed) if armed <= at => {
+                    self.overlay.timers.insert(id.clone(), None);
+                    Cause::Timer(id)
+                }
+                Some(_) => return self.drop_input("timer-early"),
+                None => return self.drop_input("timer-not-armed"),
+            }
+        } else {
+            let message = M::Input::decode(&envelope.kind, value).map_err(Rejection::Undecodable)?;
+            Cause::Message { source: envelope.source, message }
+        };
+        self.apply(identity, memory, cause, at, &envelope);
+        Ok(())
+    }
+
+    fn drop_input(&mut self, code: &'static str) -> Result<(), Poison> {
+        self.tally.dropped.push(code);
+        Ok(())
+    }
+
+    /// Whether the message is the next of its link; `false` for a repeat.
+    fn take_number(&mut self, identity: &Identity, memory: &Memory<M>, link: Link) -> Result<bool, Poison> {
+        if link.to != identity.shard {
+            return Err(Poison::Misrouted(link.to));
+        }
+        let expected = self.overlay.taken(memory, link.from).saturating_add(1);
+        if link.sequence > expected {
+            return Err(Poison::LinkGap { from: link.from, expected, found: link.sequence });
+        }
+        if link.sequence == expected {
+            self.overlay.link_in.insert(link.from, link.sequence);
+        }
+        Ok(link.sequence == expected)
+    }
+
+    fn apply(&mut self, identity: &Identity, memory: &Memory<M>, cause: Cause<M::Input>, at: Timestamp, from: &Envelope) {
+        let context = Context {
+            at,
+            partition: identity.shard.partition,
+            partitions: identity.partitions,
+            logic: super::takeover::LOGIC,
+        };
+        let mut view = View::new(&memory.entities, &mut self.overlay.entities);
+        let effects = M::apply(&mut view, cause, &context);
+        self.tally.applied = self.tally.applied.saturating_add(1);
+        self.tally.dropped.extend(effects.dropped);
+        self.perform(identity, memory, effects, at, from);
+    }
+
+    fn perform(&mut self, identity: &Identity, memory: &Memory<M>, effects: Effects, at: Timestamp, from: &Envelope) {
+        let mark = Postmark { time: Some(at), trace: from.trace.clone(), ..Postmark::default() };
+        for event in &effects.events {
+            self.record_event(identity, event, &mark);
+        }
+        for ordered in effects.commands {
+            let (topic, record) = command_record(identity, &ordered.command, mark.clone());
+            if ordered.ahead && identity.ahead {
+                self.ahead.push((topic, identity.shard.partition, record));
+            } else {
+                self.outputs.push((topic, record));
+            }
+        }
+        for watch in &effects.watch {
+            let record = identity.keyring.seal_message(Topic::Addresses, identity.source, watch, mark.clone());
+            self.outputs.push((Topic::Addresses, record));
+        }
+        for outbound in effects.messages {
+            self.post(identity, memory, outbound, &mark);
+        }
+        for change in effects.timers {
+            match change {
+                TimerChange::Arm(id, due) => drop(self.overlay.timers.insert(id, Some(due))),
+                TimerChange::Disarm(id) => drop(self.overlay.timers.insert(id, None)),
+            }
+        }
+        if let (Some(reply), Some(reply_to)) = (effects.reply, from.reply_to) {
+            self.answer(identity, reply, reply_to, mark);
+        }
+    }
+
+    fn record_event(&mut self, identity: &Identity, event: &Event, mark: &Postmark) {
+        let sequence = self.event_sequence.saturating_add(1);
+        let place = Chained::place(event, identity.shard.partition, sequence, self.event_hash);
+        let record = identity.keyring.seal_event(event, &place, mark.trace.clone());
+        self.event_sequence = sequence;
+        self.event_hash = place.hash;
+        if let custos_messages::events::EventBody::Moved { step, .. } = &event.body {
+            self.tally.steps.push(step.clone());
+        }
+        self.outputs.push((Topic::Events, record));
+    }
+
+    fn post(&mut self, identity: &Identity, memory: &Memory<M>, outbound: Outbound, mark: &Postmark) {
+        let topic = outbound.message.topic();
+        let Topic::Inbox(machine) = topic else { return };
+        let partition = outbound.partition.unwrap_or_else(|| partition_of(&outbound.message.key(), identity.partitions));
+        let to = ShardName { machine, partition };
+        let sequence = self.overlay.number(memory, to);
+        let link = Link { from: identity.shard, to, sequence };
+        let record =
+            outbound.message.seal(&identity.keyring, identity.source, Postmark { link: Some(link), ..mark.clone() });
+        let pending = PendingMessage { topic, record };
+        self.overlay.pending.insert(PendingId { to, sequence }, Some(pending));
+    }
+
+    fn answer(&mut self, identity: &Identity, reply: Reply, to: ReplyTo, mark: Postmark) {
+        let position = Position { partition: identity.shard.partition, sequence: self.event_sequence };
+        let outcome = match reply {
+            Reply::Accepted(subject) => Outcome::Accepted { subject, position },
+            Reply::Refused(refusal) => Outcome::Refused(refusal),
+            Reply::KeyReused => Outcome::KeyReused,
+        };
+        let reply = GatewayReply { correlation: to.correlation, outcome };
+        let record = identity.keyring.seal_message(Topic::GatewayReplies, identity.source, &reply, mark);
+        self.replies.push((to.instance, record));
+    }
+}
+
+fn command_record(identity: &Identity, command: &Command, mark: Postmark) -> (Topic, Record) {
+    let (keyring, source) = (&identity.keyring, identity.source);
+    let topic = match command {
+        Command::Screen(_) => Topic::ComplianceCommands,
+        Command::Wallet(_) => Topic::WalletCommands,
+        Command::Blockchain(_) => Topic::BlockchainCommands,
+    };
+    let record = match command {
+        Command::Screen(screen) => keyring.seal_message(topic, source, screen, mark),
+        Command::Wallet(order) => keyring.seal_message(topic, source, order, mark),
+        Command::Blockchain(order) => keyring.seal_message(topic, source, order, mark),
+    };
+    (topic, record)
+}
+
+/// A poisonous record as it is put aside: unchanged, with where it came from and why in headers of its own.
+fn quarantine_record(identity: &Identity, entry: &Entry, poison: &Poison) -> Record {
+    let mut record = entry.record.clone();
+    let why = [
+        ("custos_quarantine_topic", Topic::Inbox(identity.shard.machine).name().to_owned()),
+        ("custos_quarantine_partition", entry.partition.to_string()),
+        ("custos_quarantine_offset", entry.offset.to_string()),
+        ("custos_quarantine_code", poison.code().to_owned()),
+        ("custos_quarantine_reason", poison.to_string()),
+    ];
+    record.headers.extend(why.map(|(name, value)| (name.to_owned(), value.into_bytes())));
+    record
+}

@@ -1,0 +1,131 @@
+//! The courier: carries what leaves a shard after its commit, on a thread of its own, so that one slow inbox never holds the shard.
+//!
+//! Invariants: messages of one link leave in order; a message is reported as delivered only when it is durable in its inbox.
+//! Everything is tried until it succeeds or the shard is given up; a new owner sends again what was not struck off.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use custos_journal::{Appender, Remedy};
+use custos_messages::{Record, Topic};
+
+use super::records::PendingId;
+
+/// Something to carry.
+pub struct Parcel {
+    /// Where to.
+    pub topic: Topic,
+    /// Which partition.
+    pub partition: u32,
+    /// What.
+    pub record: Record,
+    /// Its place on a link, when it must be reported as delivered.
+    pub id: Option<PendingId>,
+}
+
+/// The shard's side of the courier.
+pub struct Courier {
+    outbox: Option<Sender<Vec<Parcel>>>,
+    delivered: Arc<Mutex<VecDeque<PendingId>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// How long a parcel that the log did not take waits for the next try.
+const PAUSE: Duration = Duration::from_millis(200);
+
+impl Courier {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The operating system gives no thread.
+    pub fn start(name: &str, appender: Arc<dyn Appender>) -> std::io::Result<Self> {
+        let (outbox, inbox) = channel();
+        let delivered = Arc::new(Mutex::new(VecDeque::new()));
+        let report = Arc::clone(&delivered);
+        let thread = std::thread::Builder::new()
+            .name(format!("courier {name}"))
+            .spawn(move || carry_all(&inbox, &*appender, &report))?;
+        Ok(Self { outbox: Some(outbox), delivered, thread: Some(thread) })
+    }
+
+    /// Hands over parcels; they leave in this order.
+    pub fn send(&self, parcels: Vec<Parcel>) {
+        if let (Some(outbox), false) = (&self.outbox, parcels.is_empty()) {
+            // The thread ends only when this side hangs up or a parcel can never be carried; a new owner sends again.
+            drop(outbox.send(parcels));
+        }
+    }
+
+    /// Whether the thread ended although the shard has not hung up.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.thread.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+
+    /// What became durable since the last call.
+    #[must_use]
+    pub fn delivered(&self) -> Vec<PendingId> {
+        self.delivered.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
+    }
+}
+
+impl Drop for Courier {
+    fn drop(&mut self) {
+        self.outbox = None;
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+fn carry_all(inbox: &Receiver<Vec<Parcel>>, appender: &dyn Appender, delivered: &Mutex<VecDeque<PendingId>>) {
+    let mut waiting: Vec<Parcel> = Vec::new();
+    loop {
+        let more = if waiting.is_empty() { inbox.recv().ok() } else { inbox.recv_timeout(PAUSE).or_else(still_open).ok() };
+        let Some(more) = more else { return };
+        waiting.extend(more);
+        while let Ok(more) = inbox.try_recv() {
+            waiting.extend(more);
+        }
+        waiting.retain(|parcel| {
+            let reply = parcel.topic == Topic::GatewayReplies;
+            if reply && let Err(error) = appender.append(parcel.topic, parcel.partition, parcel.record.clone()) {
+                tracing::warn!(error = %chain(&error), "a reply is lost: the gateway answers `unknown`");
+            }
+            !reply
+        });
+        if waiting.is_empty() {
+            continue;
+        }
+        let records = waiting.iter().map(|parcel| (parcel.topic, parcel.partition, parcel.record.clone())).collect();
+        match appender.append_all(records) {
+            Ok(()) => {
+                let ids = waiting.drain(..).filter_map(|parcel| parcel.id);
+                delivered.lock().unwrap_or_else(PoisonError::into_inner).extend(ids);
+            }
+            Err(error) if error.remedy() == Remedy::Retry => {
+                tracing::warn!(error = %chain(&error), "messages wait for the log");
+            }
+            Err(error) => {
+                tracing::error!(error = %chain(&error), "messages cannot leave: the shard must be taken over again");
+                return;
+            }
+        }
+    }
+}
+
+/// A pause without new parcels is not the end; a shard that hung up is.
+fn still_open(error: RecvTimeoutError) -> Result<Vec<Parcel>, RecvTimeoutError> {
+    match error {
+        RecvTimeoutError::Timeout => Ok(Vec::new()),
+        RecvTimeoutError::Disconnected => Err(error),
+    }
+}
+
+/// An error with all its causes in one line.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,199 @@
+//! What a shard holds in memory: the state as of the last commit, and over it what the open transaction changes.
+//!
+//! Invariant: nothing reaches [`Memory`] before its commit has succeeded; an abort drops the [`Overlay`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use custos_domain::Timestamp;
+use custos_messages::{Record, ShardName};
+use custos_saga::machine::{Machine, StateError, TimerId};
+
+use super::records::{
+    PendingId, PendingMessage, RuntimeRecord, is_runtime_key, link_in_key, link_out_key, pending_key, timer_key,
+};
+use super::root::StateRoot;
+
+/// The state as of the last commit.
+pub struct Memory<M: Machine> {
+    /// The machine's records.
+    pub entities: BTreeMap<M::Key, M::Entity>,
+    /// Armed timers.
+    pub timers: BTreeMap<TimerId, Timestamp>,
+    /// The same by due time, so that waking does not look at timers that are not due.
+    pub due: BTreeSet<(Timestamp, TimerId)>,
+    /// Last numbers given out.
+    pub link_out: BTreeMap<ShardName, u64>,
+    /// Last numbers taken.
+    pub link_in: BTreeMap<ShardName, u64>,
+    /// Messages not yet struck off.
+    pub pending: BTreeMap<PendingId, PendingMessage>,
+    /// The hash of all of the above.
+    pub root: StateRoot,
+}
+
+/// What the open transaction changes. `None` removes.
+pub struct Overlay<M: Machine> {
+    /// The machine's records.
+    pub entities: BTreeMap<M::Key, Option<M::Entity>>,
+    /// Timers.
+    pub timers: BTreeMap<TimerId, Option<Timestamp>>,
+    /// Numbers given out.
+    pub link_out: BTreeMap<ShardName, u64>,
+    /// Numbers taken.
+    pub link_in: BTreeMap<ShardName, u64>,
+    /// Messages put into the outbox or struck off.
+    pub pending: BTreeMap<PendingId, Option<PendingMessage>>,
+}
+
+impl<M: Machine> Default for Memory<M> {
+    fn default() -> Self {
+        Self {
+            entities: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            due: BTreeSet::new(),
+            link_out: BTreeMap::new(),
+            link_in: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            root: StateRoot::default(),
+        }
+    }
+}
+
+impl<M: Machine> Default for Overlay<M> {
+    fn default() -> Self {
+        Self {
+            entities: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            link_out: BTreeMap::new(),
+            link_in: BTreeMap::new(),
+            pending: BTreeMap::new(),
+        }
+    }
+}
+
+impl<M: Machine> Memory<M> {
+    /// Builds the state from the restored key and value bytes.
+    ///
+    /// # Errors
+    /// The first record that this binary cannot read.
+    pub fn load(records: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<Self, StateError> {
+        let mut memory = Self::default();
+        for (key, value) in records {
+            if is_runtime_key(key) {
+                match RuntimeRecord::read(key, value)? {
+                    RuntimeRecord::Header | RuntimeRecord::Manifest(_) => continue,
+                    RuntimeRecord::Timer(id, due) => {
+                        memory.due.insert((due, id.clone()));
+                        memory.timers.insert(id, due);
+                    }
+                    RuntimeRecord::LinkOut(to, sequence) => drop(memory.link_out.insert(to, sequence)),
+                    RuntimeRecord::LinkIn(from, sequence) => drop(memory.link_in.insert(from, sequence)),
+                    RuntimeRecord::Pending(id, message) => drop(memory.pending.insert(id, message)),
+                }
+            } else {
+                let (name, entity) = M::decode(key, value)?;
+                memory.entities.insert(name, entity);
+            }
+            memory.root.add(key, value);
+        }
+        Ok(memory)
+    }
+
+    /// Takes over what a committed transaction changed.
+    pub fn merge(&mut self, overlay: Overlay<M>, root: StateRoot) {
+        merge(&mut self.entities, overlay.entities);
+        for (id, change) in overlay.timers {
+            if let Some(was) = self.timers.remove(&id) {
+                self.due.remove(&(was, id.clone()));
+            }
+            if let Some(due) = change {
+                self.due.insert((due, id.clone()));
+                self.timers.insert(id, due);
+            }
+        }
+        merge(&mut self.pending, overlay.pending);
+        self.link_out.extend(overlay.link_out);
+        self.link_in.extend(overlay.link_in);
+        self.root = root;
+    }
+}
+
+fn merge<K: Ord, V>(base: &mut BTreeMap<K, V>, changes: BTreeMap<K, Option<V>>) {
+    for (key, change) in changes {
+        match change {
+            Some(value) => drop(base.insert(key, value)),
+            None => drop(base.remove(&key)),
+        }
+    }
+}
+
+impl<M: Machine> Overlay<M> {
+    /// The due time of an armed timer, as the transaction sees it.
+    pub fn timer(&self, memory: &Memory<M>, id: &TimerId) -> Option<Timestamp> {
+        match self.timers.get(id) {
+            Some(changed) => *changed,
+            None => memory.timers.get(id).copied(),
+        }
+    }
+
+    /// The last number taken from `from`.
+    pub fn taken(&self, memory: &Memory<M>, from: ShardName) -> u64 {
+        self.link_in.get(&from).or_else(|| memory.link_in.get(&from)).copied().unwrap_or(0)
+    }
+
+    /// Gives out the next number to `to`.
+    pub fn number(&mut self, memory: &Memory<M>, to: ShardName) -> u64 {
+        let last = self.link_out.get(&to).or_else(|| memory.link_out.get(&to)).copied().unwrap_or(0);
+        let next = last.saturating_add(1);
+        self.link_out.insert(to, next);
+        next
+    }
+
+    /// The state records of this transaction, in key order, and the root after it. What did not really change is left out.
+    #[must_use]
+    pub fn records(&self, memory: &Memory<M>) -> (Vec<Record>, StateRoot) {
+        let mut delta = Delta { records: Vec::new(), root: memory.root };
+        for (id, due) in &self.timers {
+            let value = |due: Timestamp| RuntimeRecord::Timer(id.clone(), due).value();
+            delta.change(timer_key(id), memory.timers.get(id).and_then(|due| value(*due)), due.and_then(value));
+        }
+        for (to, number) in &self.link_out {
+            let value = |number: u64| RuntimeRecord::LinkOut(*to, number).value();
+            delta.change(link_out_key(*to), memory.link_out.get(to).and_then(|n| value(*n)), value(*number));
+        }
+        for (id, message) in &self.pending {
+            let value = |message: &PendingMessage| RuntimeRecord::Pending(*id, message.clone()).value();
+            let (old, new) = (memory.pending.get(id).and_then(value), message.as_ref().and_then(value));
+            delta.change(pending_key(*id), old, new);
+        }
+        for (from, number) in &self.link_in {
+            let value = |number: u64| RuntimeRecord::LinkIn(*from, number).value();
+            delta.change(link_in_key(*from), memory.link_in.get(from).and_then(|n| value(*n)), value(*number));
+        }
+        for (key, entity) in &self.entities {
+            let old = memory.entities.get(key).map(M::encode_entity);
+            delta.change(M::encode_key(key), old, entity.as_ref().map(M::encode_entity));
+        }
+        (delta.records, delta.root)
+    }
+}
+
+struct Delta {
+    records: Vec<Record>,
+    root: StateRoot,
+}
+
+impl Delta {
+    fn change(&mut self, key: Vec<u8>, old: Option<Vec<u8>>, new: Option<Vec<u8>>) {
+        if old == new {
+            return;
+        }
+        if let Some(old) = &old {
+            self.root.take(&key, old);
+        }
+        if let Some(new) = &new {
+            self.root.add(&key, new);
+        }
+        self.records.push(Record { key, value: new, headers: Vec::new() });
+    }
+}

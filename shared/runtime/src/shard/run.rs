@@ -1,0 +1,341 @@
+//! The loop of one shard: poll, apply, commit; on a thread of its own.
+//!
+//! Invariants: one open transaction at a time and none while idle; the inbox position moves only with a commit; whatever the log
+//! leaves undecided is settled by taking the shard over again, never by guessing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant, SystemTime};
+
+use custos_domain::Timestamp;
+use custos_journal::{Appender, Entry, Journal, JournalError, Remedy, ShardLog, Transaction};
+use custos_messages::{Postmark, TimerDue, Topic};
+use custos_saga::machine::{Machine, TimerId};
+
+use super::Question;
+use super::batch::{Batch, Identity};
+use super::courier::{Courier, Parcel, chain};
+use super::memory::Memory;
+use super::records::{Manifest, PendingId, header};
+use super::takeover::{TakeoverError, take_over};
+use crate::metrics::ShardMetrics;
+
+/// Called at named points, so that faults can be injected there. Production passes a function that does nothing.
+pub type Interrupt = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// How a shard runs.
+#[derive(Clone)]
+pub struct ShardSettings {
+    /// Most inputs of one transaction.
+    pub batch_records: usize,
+    /// Longest time from a transaction's first input to its commit.
+    pub batch_time: Duration,
+    /// How long the loop waits for input before it looks at timers, questions and its orders.
+    pub idle_wait: Duration,
+    /// How often an armed, due timer is put into the inbox again.
+    pub timer_again: Duration,
+    /// A record whose time lies further ahead of the host's clock stops the shard.
+    pub clock_lead_max: Duration,
+    /// Whether questions without effect leave ahead of the commit.
+    pub ahead: bool,
+    /// Where the owner answers operators, for the manifest.
+    pub advertise: String,
+    /// Fault injection.
+    pub interrupt: Interrupt,
+}
+
+impl ShardSettings {
+    /// Production values.
+    #[must_use]
+    pub fn new(advertise: String) -> Self {
+        Self {
+            batch_records: 1_000,
+            batch_time: Duration::from_millis(20),
+            idle_wait: Duration::from_millis(25),
+            timer_again: Duration::from_secs(1),
+            clock_lead_max: Duration::from_secs(600),
+            ahead: true,
+            advertise,
+            interrupt: Arc::new(|_| {}),
+        }
+    }
+}
+
+/// Why a shard stopped running.
+#[derive(Debug, thiserror::Error)]
+pub enum ShardStop {
+    /// It was told to.
+    #[error("given up")]
+    Released,
+    /// Another owner has it.
+    #[error("another owner has the shard")]
+    Fenced(#[source] JournalError),
+    /// It must be taken over again.
+    #[error("to be taken over again")]
+    TakeOver(#[source] JournalError),
+    /// It cannot be taken over.
+    #[error("cannot be taken over")]
+    Refused(#[source] TakeoverError),
+    /// The log cannot be used.
+    #[error("the log cannot be used")]
+    Log(#[source] JournalError),
+    /// An input has no broker time: time must be part of the log.
+    #[error("the input at offset {0} has no broker time")]
+    NoTime(u64),
+    /// An input's time lies too far ahead.
+    #[error("the input at offset {offset} is dated {ahead_ms} ms ahead of this host's clock")]
+    TimeJump {
+        /// Where.
+        offset: u64,
+        /// How far.
+        ahead_ms: u64,
+    },
+    /// What leaves the shard cannot leave: the shard is taken over again, which sends it again.
+    #[error("the courier ended")]
+    CourierLost,
+    /// The operating system refused a thread.
+    #[error("no thread for the courier")]
+    Thread(#[source] std::io::Error),
+}
+
+impl From<JournalError> for ShardStop {
+    fn from(error: JournalError) -> Self {
+        match error.remedy() {
+            Remedy::Retry | Remedy::TakeOver => Self::TakeOver(error),
+            Remedy::Drop => Self::Fenced(error),
+            Remedy::Halt => Self::Log(error),
+        }
+    }
+}
+
+/// What a shard needs from its host.
+pub struct ShardContext<M: Machine> {
+    /// The log.
+    pub journal: Arc<dyn Journal>,
+    /// Who it is.
+    pub identity: Identity,
+    /// How it runs.
+    pub settings: ShardSettings,
+    /// Raised when the shard must be given up.
+    pub stop: Arc<AtomicBool>,
+    /// Operators' questions.
+    pub questions: Receiver<Question<M>>,
+    /// Counters.
+    pub metrics: ShardMetrics,
+}
+
+/// Most due timers that one look puts into the inbox.
+const TIMERS_AT_ONCE: usize = 1_000;
+
+struct Running<'a, M: Machine> {
+    context: &'a ShardContext<M>,
+    log: Box<dyn ShardLog>,
+    appender: Arc<dyn Appender>,
+    courier: Courier,
+    memory: Memory<M>,
+    manifest: Manifest,
+    delivered: Vec<PendingId>,
+    timers_told: Instant,
+    told: BTreeMap<TimerId, (Timestamp, Instant)>,
+}
+
+/// Takes the shard over and runs it until it must stop.
+pub fn run_shard<M: Machine>(context: &ShardContext<M>) -> ShardStop {
+    match start(context).and_then(|mut running| running.serve()) {
+        Ok(()) => ShardStop::Released,
+        Err(stop) => stop,
+    }
+}
+
+fn start<M: Machine>(context: &ShardContext<M>) -> Result<Running<'_, M>, ShardStop> {
+    let began = Instant::now();
+    let shard = context.identity.shard;
+    let mut log = context.journal.acquire(shard.machine, shard.partition)?;
+    let taken = take_over::<M>(shard, &mut *log, &context.settings.advertise).map_err(|error| match error {
+        TakeoverError::Journal { source, .. } => ShardStop::from(source),
+        other => ShardStop::Refused(other),
+    })?;
+    let appender: Arc<dyn Appender> = context.journal.appender()?.into();
+    let courier = Courier::start(&shard.to_string(), Arc::clone(&appender)).map_err(ShardStop::Thread)?;
+    tracing::info!(
+        %shard,
+        attempt = taken.manifest.attempt,
+        next = taken.manifest.next,
+        restored = taken.restored,
+        took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "shard taken over"
+    );
+    let (memory, manifest) = (taken.memory, taken.manifest);
+    courier.send(parcels(memory.pending.iter().map(|(id, message)| (*id, message.clone()))));
+    Ok(Running {
+        context,
+        log,
+        appender,
+        courier,
+        memory,
+        manifest,
+        delivered: Vec::new(),
+        timers_told: began,
+        told: BTreeMap::new(),
+    })
+}
+
+fn parcels(pending: impl Iterator<Item = (PendingId, super::records::PendingMessage)>) -> Vec<Parcel> {
+    pending
+        .map(|(id, message)| Parcel {
+            topic: message.topic,
+            partition: id.to.partition,
+            record: message.record,
+            id: Some(id),
+        })
+        .collect()
+}
+
+impl<M: Machine> Running<'_, M> {
+    fn serve(&mut self) -> Result<(), ShardStop> {
+        while !self.context.stop.load(Ordering::Acquire) {
+            if self.courier.is_lost() {
+                return Err(ShardStop::CourierLost);
+            }
+            self.answer_questions();
+            self.tell_timers();
+            let settings = &self.context.settings;
+            let entries = self.log.poll(settings.batch_records, settings.idle_wait)?;
+            if !entries.is_empty() {
+                self.transact(entries)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_questions(&self) {
+        while let Ok(question) = self.context.questions.try_recv() {
+            question(&self.memory.entities);
+        }
+    }
+
+    /// Puts a due-record of every armed, due timer into the inbox. The host's clock only wakes: what the log's time finds early
+    /// stays armed, and is put there again.
+    fn tell_timers(&mut self) {
+        if self.timers_told.elapsed() < self.context.settings.timer_again / 4 {
+            return;
+        }
+        self.timers_told = Instant::now();
+        let now = host_time();
+        let identity = &self.context.identity;
+        let again = self.context.settings.timer_again;
+        self.told.retain(|id, (due, _)| self.memory.timers.get(id) == Some(due));
+        let mut records = Vec::new();
+        for (due, id) in self.memory.due.iter().take_while(|(due, _)| *due <= now).take(TIMERS_AT_ONCE) {
+            if self.told.get(id).is_some_and(|(_, at)| at.elapsed() < again) {
+                continue;
+            }
+            self.told.insert(id.clone(), (*due, Instant::now()));
+            records.push(timer_parcel(identity, id, *due));
+        }
+        self.courier.send(records);
+    }
+
+    fn transact(&mut self, first: Vec<Entry>) -> Result<(), ShardStop> {
+        let began = Instant::now();
+        let settings = &self.context.settings;
+        let transaction = self.manifest.transaction.saturating_add(1);
+        self.log.begin(header(transaction, self.manifest.attempt))?;
+        let mut batch = Batch::<M>::on(&self.manifest);
+        self.delivered.extend(self.courier.delivered());
+        batch.strike_off(self.delivered.clone());
+        let mut room = settings.batch_records.saturating_sub(first.len());
+        self.apply_all(&mut batch, first)?;
+        while room > 0 && began.elapsed() < settings.batch_time {
+            let more = self.log.poll(room, Duration::ZERO)?;
+            if more.is_empty() {
+                break;
+            }
+            room = room.saturating_sub(more.len());
+            self.apply_all(&mut batch, more)?;
+        }
+        (settings.interrupt)("open-transaction");
+        for step in &batch.tally.steps {
+            (settings.interrupt)(&format!("open-transaction:{step}"));
+        }
+        self.commit(batch, transaction, began)
+    }
+
+    fn apply_all(&self, batch: &mut Batch<M>, entries: Vec<Entry>) -> Result<(), ShardStop> {
+        for entry in entries {
+            let time = self.time_of(&entry)?;
+            batch.take(&self.context.identity, &self.memory, entry, time);
+        }
+        Ok(())
+    }
+
+    fn time_of(&self, entry: &Entry) -> Result<Timestamp, ShardStop> {
+        let at = entry.at.ok_or(ShardStop::NoTime(entry.offset))?;
+        let ahead_ms = at.since(host_time()).0;
+        let bound = u64::try_from(self.context.settings.clock_lead_max.as_millis()).unwrap_or(u64::MAX);
+        if ahead_ms > bound {
+            return Err(ShardStop::TimeJump { offset: entry.offset, ahead_ms });
+        }
+        Ok(at)
+    }
+
+    fn commit(&mut self, mut batch: Batch<M>, transaction: u64, began: Instant) -> Result<(), ShardStop> {
+        if !batch.ahead.is_empty() {
+            self.appender.append_all(std::mem::take(&mut batch.ahead))?;
+        }
+        let (state, root) = batch.overlay.records(&self.memory);
+        let manifest = Manifest {
+            transaction,
+            next: batch.next,
+            last: batch.last,
+            event_sequence: batch.event_sequence,
+            event_hash: batch.event_hash,
+            state_root: root.digest(),
+            ..self.manifest.clone()
+        };
+        let record = manifest.record();
+        self.log.commit(Transaction { outputs: std::mem::take(&mut batch.outputs), state, manifest: record })?;
+        self.delivered.clear();
+        self.manifest = manifest;
+        let posted: Vec<_> =
+            batch.overlay.pending.iter().filter_map(|(id, message)| message.clone().map(|message| (*id, message))).collect();
+        let replies = batch.replies.drain(..).map(|(instance, record)| Parcel {
+            topic: Topic::GatewayReplies,
+            partition: instance,
+            record,
+            id: None,
+        });
+        let mut leaving: Vec<Parcel> = replies.collect();
+        leaving.extend(parcels(posted.into_iter()));
+        let tally = std::mem::take(&mut batch.tally);
+        self.memory.merge(batch.overlay, root);
+        self.courier.send(leaving);
+        self.context.metrics.committed(&tally, began.elapsed());
+        (self.context.settings.interrupt)("committed");
+        for step in &tally.steps {
+            (self.context.settings.interrupt)(step);
+        }
+        Ok(())
+    }
+}
+
+fn timer_parcel(identity: &Identity, id: &TimerId, due: Timestamp) -> Parcel {
+    let topic = Topic::Inbox(identity.shard.machine);
+    let message = TimerDue { timer: id.0.clone(), due };
+    let record = identity.keyring.seal_message(topic, identity.source, &message, Postmark::default());
+    Parcel { topic, partition: identity.shard.partition, record, id: None }
+}
+
+/// The host's clock, which only wakes timers and bounds how far the log's time may lie ahead.
+fn host_time() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Whether and how a stop is worth reporting; a release is not.
+#[must_use]
+pub fn describe(stop: &ShardStop) -> String {
+    chain(stop)
+}
