@@ -6,6 +6,10 @@
 //! (the runtime clamps). All calls block and belong on a thread of their own, never on an async worker. Only this crate knows
 //! rdkafka and the embedded store. Both implementations pass the same contract tests.
 
+mod embedded;
+
+pub use embedded::EmbeddedJournal;
+
 use std::time::Duration;
 
 use custos_domain::Timestamp;

@@ -1,0 +1,177 @@
+//! What the file says, in memory: where each record is, which topics exist, how far groups have come, who owns what.
+//!
+//! Invariants: everything here is durable already, but for ownership, membership and assignment, which end with the process.
+//! Offsets of a partition are dense from 0. Costs 8 bytes for each record that the file holds, and for each key of a state
+//! topic the key and about 100 bytes.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use custos_domain::Timestamp;
+use custos_messages::{Machine, Topic};
+
+use super::format::Item;
+use super::groups::Groups;
+use super::members::Members;
+
+/// How many records a tombstone of a state topic outlives in what a restore yields.
+const TOMBSTONE_RECORDS: u64 = 65_536;
+
+/// Where a record lies in the file: 24 bits of length, 40 bits of position (one TiB).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place(u64);
+
+impl Place {
+    /// The largest position.
+    pub(super) const LAST: u64 = (1 << 40) - 1;
+    /// The longest record.
+    pub(super) const LONGEST: u64 = (1 << 24) - 1;
+
+    /// `None` if either is too large.
+    pub(super) fn new(position: u64, length: u64) -> Option<Self> {
+        (position <= Self::LAST && length <= Self::LONGEST).then_some(Self(length << 40 | position))
+    }
+
+    /// Where the record begins.
+    pub(super) const fn position(self) -> u64 {
+        self.0 & Self::LAST
+    }
+
+    /// Where it ends.
+    pub(super) const fn end(self) -> u64 {
+        self.position() + (self.0 >> 40)
+    }
+}
+
+/// One partition of one topic.
+#[derive(Debug, Default)]
+pub(super) struct Partition {
+    /// Where each record is, by offset.
+    pub(super) places: Vec<Place>,
+    /// The time of the newest.
+    pub(super) newest: Timestamp,
+    live: Live,
+}
+
+/// The newest record of each key of a state topic: what a compacted topic would still hold.
+#[derive(Debug, Default)]
+struct Live {
+    by_key: HashMap<Vec<u8>, u64>,
+    by_offset: BTreeMap<u64, Place>,
+    tombstones: VecDeque<(u64, Vec<u8>)>,
+}
+
+/// Everything that is shared under the one lock.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    topics: BTreeMap<Topic, Vec<Partition>>,
+    /// Raised by each take-over of a shard.
+    pub(super) epochs: BTreeMap<(Machine, u32), u64>,
+    pub(super) groups: Groups,
+    pub(super) members: BTreeMap<Machine, Members>,
+    /// Why the store is unusable, once it is.
+    pub(super) broken: Option<String>,
+}
+
+impl Partition {
+    /// The offset after the last.
+    pub(super) fn next(&self) -> u64 {
+        super::format::wide(self.places.len())
+    }
+
+    /// Where up to `most` records from `offset` on are.
+    pub(super) fn from(&self, offset: u64, most: usize) -> &[Place] {
+        let rest = usize::try_from(offset).ok().and_then(|start| self.places.get(start..)).unwrap_or_default();
+        rest.get(..most).unwrap_or(rest)
+    }
+
+    /// What a compacted topic would still hold, in order.
+    pub(super) fn live(&self) -> Vec<Place> {
+        self.live.by_offset.values().copied().collect()
+    }
+}
+
+impl Live {
+    fn note(&mut self, offset: u64, place: Place, key: &[u8], tombstone: bool) {
+        if let Some(older) = self.by_key.insert(key.to_vec(), offset) {
+            self.by_offset.remove(&older);
+        }
+        self.by_offset.insert(offset, place);
+        if tombstone {
+            self.tombstones.push_back((offset, key.to_vec()));
+        }
+        while let Some((old, key)) = self.tombstones.pop_front_if(|(old, _)| *old + TOMBSTONE_RECORDS < offset) {
+            if self.by_key.get(&key) == Some(&old) {
+                self.by_key.remove(&key);
+                self.by_offset.remove(&old);
+            }
+        }
+    }
+}
+
+impl Index {
+    /// Partitions of a topic; 0 if it does not exist.
+    pub(super) fn partitions(&self, topic: Topic) -> u32 {
+        self.topics.get(&topic).map_or(0, |list| u32::try_from(list.len()).unwrap_or(u32::MAX))
+    }
+
+    /// One partition.
+    pub(super) fn partition(&self, topic: Topic, partition: u32) -> Option<&Partition> {
+        self.topics.get(&topic)?.get(usize::try_from(partition).ok()?)
+    }
+
+    /// Takes in what a durable frame says. `place` is where the item lies in the file.
+    /// `Err` names what contradicts what is known already.
+    pub(super) fn apply(&mut self, place: Option<Place>, item: Item) -> Result<(), &'static str> {
+        match item {
+            Item::Topic(topic, partitions) => {
+                let wanted = usize::try_from(partitions).map_err(|_| "more partitions than this machine can hold")?;
+                let list = self.topics.entry(topic).or_default();
+                if list.len() > wanted {
+                    return Err("a topic loses partitions");
+                }
+                list.resize_with(wanted, Partition::default);
+            }
+            Item::Acknowledged { group, topic, partition, next } => self.groups.acknowledge(group, topic, partition, next),
+            Item::Record(topic, entry) => {
+                let list = self.topics.get_mut(&topic).ok_or("a record of a topic that does not exist")?;
+                let slot = usize::try_from(entry.partition).ok().and_then(|number| list.get_mut(number));
+                let slot = slot.ok_or("a record of a partition that does not exist")?;
+                if entry.offset != slot.next() {
+                    return Err("an offset is not the next");
+                }
+                let place = place.ok_or("a record beyond the largest file")?;
+                slot.places.push(place);
+                slot.newest = slot.newest.max(entry.at.unwrap_or_default());
+                if matches!(topic, Topic::State(_)) {
+                    slot.live.note(entry.offset, place, &entry.record.key, entry.record.value.is_none());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_keeps_position_and_length() {
+        let place = Place::new(Place::LAST, Place::LONGEST).unwrap();
+        assert_eq!((place.position(), place.end()), (Place::LAST, Place::LAST + Place::LONGEST));
+        assert_eq!(Place::new(Place::LAST + 1, 0), None);
+        assert_eq!(Place::new(0, Place::LONGEST + 1), None);
+    }
+
+    #[test]
+    fn only_the_newest_of_a_key_lives_and_tombstones_leave_in_the_end() {
+        let mut live = Live::default();
+        let place = Place::new(0, 0).unwrap();
+        live.note(0, place, b"a", false);
+        live.note(1, place, b"b", true);
+        live.note(2, place, b"a", false);
+        assert_eq!(live.by_offset.keys().copied().collect::<Vec<_>>(), [1, 2]);
+        live.note(TOMBSTONE_RECORDS + 2, place, b"c", false);
+        assert_eq!(live.by_offset.keys().copied().collect::<Vec<_>>(), [2, TOMBSTONE_RECORDS + 2]);
+    }
+}
