@@ -5,7 +5,7 @@
 use custos_domain::{CommandId, SagaId};
 
 use crate::interpret::{Action, Instance, Said, Stimulus, Verdict, interpret};
-use crate::step::{Ask, Back, Content, Deed, Judged, Note, Process, Ran, Row, Saga, Undo, Wait};
+use crate::step::{Ask, Back, Content, Deed, Judged, Note, Process, Ran, Row, RunFn, Saga, Undo, Wait};
 
 /// What a saga hears from outside.
 pub enum Heard<'a, A> {
@@ -88,23 +88,25 @@ fn perform<P: Process>(
     let step = |index: usize| saga.steps.get(index);
     let name = |index: usize| step(index).map_or("", |step| step.row.name);
     let note = match action {
-        Action::Run(index) => return Some(run(step(index)?.deed, process, desk)),
+        Action::Run(index) => {
+            return Some(match step(index)?.deed {
+                Deed::Local(local) => run(local, process, desk),
+                Deed::Asked(..) => Said::Wrong("broken-step"),
+            });
+        }
         Action::Ask(index, attempt) => {
             let step = step(index)?;
-            let Deed::Asked(ask, _) = step.deed else { return Some(Said::Refused) };
+            let Deed::Asked(ask, _) = step.deed else { return Some(Said::Wrong("broken-step")) };
             return Some(send(ask(desk, process), (id, &step.row, step.row.name, attempt), process, desk));
         }
         Action::Undo(index, attempt) => {
             let step = step(index)?;
             return Some(match (step.back, step.row.undo) {
-                (Back::Local(undo), _) => {
-                    undo(desk, process);
-                    Said::Done
-                }
+                (Back::Local(undo), _) => run(undo, process, desk),
                 (Back::Asked(ask, _), Undo::Asked(name, _)) => {
                     send(ask(desk, process), (id, &step.row, name, attempt), process, desk)
                 }
-                _ => Said::Refused,
+                _ => Said::Wrong("broken-step"),
             });
         }
         Action::Arm(index, attempt) => Note::Arm { attempt, span: span(&step(index)?.row, process, desk)? },
@@ -132,10 +134,10 @@ fn span<P: Process>(row: &Row, process: &P, desk: &P::Desk<'_>) -> Option<custos
     }
 }
 
-fn run<P: Process>(deed: Deed<P>, process: &mut P, desk: &mut P::Desk<'_>) -> Said {
-    let Deed::Local(run) = deed else { return Said::Refused };
+fn run<P: Process>(run: RunFn<P>, process: &mut P, desk: &mut P::Desk<'_>) -> Said {
     match run(desk, process) {
         Ran::Done => Said::Done,
+        Ran::Wrong(code) => Said::Wrong(code),
         Ran::Refused(refusal) => {
             process.record(desk, Note::Refused(refusal));
             Said::Refused

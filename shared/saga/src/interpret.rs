@@ -74,6 +74,8 @@ pub enum Said {
     Sent(Option<CommandId>),
     /// Not needed.
     Skipped,
+    /// Impossible; nothing was changed.
+    Wrong(&'static str),
 }
 
 /// What an answer means to the step.
@@ -241,6 +243,7 @@ impl Turn<'_> {
                 self.act(Action::Moved(step, Moved::Asked));
                 self.arm(&row);
             }
+            (_, Said::Wrong(code)) => self.park(code),
             (_, Said::Skipped) => self.enter(step.saturating_add(1)),
             (_, Said::Refused) if row.kind == Kind::Forward => self.park("refused-after-pivot"),
             // It refused before anything was done or asked: the step before is the last that may have run.
@@ -342,6 +345,7 @@ impl Turn<'_> {
                 self.act(Action::ArmUndo(self.now.step, self.now.attempt));
             }
             Said::Refused => self.park("undo-refused"),
+            Said::Wrong(code) => self.park(code),
         }
     }
 

@@ -118,14 +118,14 @@ impl Explorer<'_> {
         let id = self.command(instance);
         match instance.phase {
             Phase::Entering => match row.map(|row| row.work) {
-                Some(Work::Local) => vec![Stimulus::Said(Said::Done), Stimulus::Said(Said::Refused)],
+                Some(Work::Local) => [Said::Done, Said::Refused, Said::Wrong("fault")].map(Stimulus::Said).to_vec(),
                 _ => [Said::Sent(Some(id)), Said::Sent(None), Said::Skipped, Said::Refused].map(Stimulus::Said).to_vec(),
             },
             Phase::Repeating => vec![Stimulus::Said(Said::Sent(world.question.map(|(_, id)| id)))],
             Phase::UndoRepeating => vec![Stimulus::Said(Said::Sent(Some(id)))],
             Phase::Undoing => match row.map(|row| row.undo) {
                 Some(Undo::Asked(..)) => vec![Stimulus::Said(Said::Sent(Some(id)))],
-                _ => vec![Stimulus::Said(Said::Done)],
+                _ => [Said::Done, Said::Wrong("fault")].map(Stimulus::Said).to_vec(),
             },
             _ => {
                 let verdicts = [

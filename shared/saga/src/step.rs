@@ -37,6 +37,8 @@ pub enum Ran<R> {
     Done,
     /// A business no: nothing was changed.
     Refused(R),
+    /// Impossible; nothing was changed: a human must look.
+    Wrong(&'static str),
 }
 
 /// What a step asks.
@@ -203,8 +205,8 @@ pub type RunFn<P> = fn(&mut <P as Process>::Desk<'_>, &mut P) -> Ran<<P as Proce
 pub type AskFn<P> = fn(&mut <P as Process>::Desk<'_>, &mut P) -> Ask<<P as Process>::Question, <P as Process>::Refusal>;
 /// What an answer means.
 pub type JudgeFn<P> = fn(&mut <P as Process>::Desk<'_>, &mut P, &<P as Process>::Answer) -> Judged<<P as Process>::Refusal>;
-/// What takes a step back at once; it cannot fail.
-pub type UndoFn<P> = fn(&mut <P as Process>::Desk<'_>, &mut P);
+/// What takes a step back at once; a no parks the saga.
+pub type UndoFn<P> = RunFn<P>;
 
 /// The functions of a step.
 pub(crate) enum Deed<P: Process> {
