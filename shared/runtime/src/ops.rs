@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use custos_domain::{Amount, BlockHash, ChainId, EthAddress};
 use custos_messages::{Machine, ShardName};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use crate::wire::ops::chains_client::ChainsClient;
+use crate::wire::ops::chains_server::{Chains, ChainsServer};
 use crate::wire::ops::shards_client::ShardsClient;
 use crate::wire::ops::shards_server::{Shards, ShardsServer};
-use crate::wire::ops::{DescribeReply, DescribeRequest};
+use crate::wire::ops::{BalancesReply, BalancesRequest, DescribeReply, DescribeRequest};
 
 /// One thing that a shard knows.
 pub use crate::wire::ops::Fact;
@@ -56,13 +59,58 @@ impl Shards for Desk {
     }
 }
 
-/// Serves the desk until `stop`.
+/// Coins at an address: of a token's contract, or of the chain's native asset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Holding {
+    /// Where.
+    pub address: EthAddress,
+    /// Which token; `None` for the native asset.
+    pub contract: Option<EthAddress>,
+}
+
+/// Reads a chain. Implemented by the blockchain service.
+#[tonic::async_trait]
+pub trait ChainReader: Send + Sync + 'static {
+    /// What `holdings` held at `block`, in their order.
+    ///
+    /// # Errors
+    /// The node is not reachable, or `block` is not on its canonical chain: one line for a person.
+    async fn balances(&self, chain: &ChainId, block: &BlockHash, holdings: &[Holding]) -> Result<Vec<Amount>, String>;
+}
+
+struct Reading(Arc<dyn ChainReader>);
+
+#[tonic::async_trait]
+impl Chains for Reading {
+    async fn balances(&self, request: Request<BalancesRequest>) -> Result<Response<BalancesReply>, Status> {
+        let BalancesRequest { chain, block_hash, holdings } = request.into_inner();
+        let bad = |what: &str| Status::invalid_argument(what.to_owned());
+        let chain = ChainId::new(&chain).map_err(|error| bad(&error.to_string()))?;
+        let block = BlockHash::from_slice(&block_hash).map_err(|error| bad(&error.to_string()))?;
+        let address = |bytes: Vec<u8>| bytes.try_into().map(EthAddress).map_err(|_| bad("an address is 20 bytes"));
+        let mut asked = Vec::with_capacity(holdings.len());
+        for holding in holdings {
+            let contract = if holding.contract.is_empty() { None } else { Some(address(holding.contract)?) };
+            asked.push(Holding { address: address(holding.address)?, contract });
+        }
+        let amounts = self.0.balances(&chain, &block, &asked).await.map_err(Status::unavailable)?;
+        Ok(Response::new(BalancesReply { amounts: amounts.iter().map(|amount| amount.to_be_bytes().to_vec()).collect() }))
+    }
+}
+
+/// Serves operators' questions to shards, and reads of chains where `reader` is given, until `stop`.
 ///
 /// # Errors
 /// The port cannot be opened.
-pub async fn serve_desk(desk: Desk, address: SocketAddr, stop: CancellationToken) -> Result<(), tonic::transport::Error> {
+pub async fn serve_desk(
+    desk: Desk,
+    reader: Option<Arc<dyn ChainReader>>,
+    address: SocketAddr,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
     tonic::transport::Server::builder()
         .add_service(ShardsServer::new(desk))
+        .add_optional_service(reader.map(|reader| ChainsServer::new(Reading(reader))))
         .serve_with_shutdown(address, stop.cancelled_owned())
         .await
 }
@@ -106,4 +154,32 @@ pub async fn ask_owner(address: &str, shard: ShardName, subject: &str) -> Result
         .await
         .map_err(|status| AskError::Refused { address: address.to_owned(), message: status.message().to_owned() })?;
     Ok(reply.into_inner().facts)
+}
+
+/// Asks the blockchain service at `address` (host:port) what `holdings` held at `block`.
+///
+/// # Errors
+/// The service cannot be reached, or its node does not have the block on its canonical chain.
+pub async fn ask_balances(
+    address: &str,
+    chain: &ChainId,
+    block: &BlockHash,
+    holdings: &[Holding],
+) -> Result<Vec<Amount>, AskError> {
+    let unreachable = |source| AskError::Unreachable { address: address.to_owned(), source };
+    let refused = |message: &str| AskError::Refused { address: address.to_owned(), message: message.to_owned() };
+    let mut client = ChainsClient::connect(format!("http://{address}")).await.map_err(unreachable)?;
+    let wire = |holding: &Holding| crate::wire::ops::Holding {
+        address: holding.address.0.to_vec(),
+        contract: holding.contract.map(|contract| contract.0.to_vec()).unwrap_or_default(),
+    };
+    let request = BalancesRequest {
+        chain: chain.as_str().to_owned(),
+        block_hash: block.0.to_vec(),
+        holdings: holdings.iter().map(wire).collect(),
+    };
+    let reply = client.balances(request).await.map_err(|status| refused(status.message()))?.into_inner();
+    let amount = |bytes: Vec<u8>| bytes.try_into().map(Amount::from_be_bytes).map_err(|_| refused("a malformed amount"));
+    let amounts: Vec<Amount> = reply.amounts.into_iter().map(amount).collect::<Result<_, _>>()?;
+    if amounts.len() == holdings.len() { Ok(amounts) } else { Err(refused("another number of amounts than was asked for")) }
 }
