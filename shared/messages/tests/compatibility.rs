@@ -4,6 +4,8 @@
 //! compatibility` adds it to the memory (a longer prefix, such as `custos.v1`, adds the packages of that name only); it still
 //! refuses to forget anything.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! Every message survives its own bytes, and no bytes whatsoever bring a reader down.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use std::collections::BTreeSet;
 
 use custos_domain::*;

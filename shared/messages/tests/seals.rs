@@ -1,5 +1,7 @@
 //! A record is acted upon only if its source sealed it, for this topic, and may say it.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use std::collections::BTreeMap;
 
 use custos_domain::{AccountId, BlockHash, BlockRef, ChainId, Digest, IdempotencyKey, TenantId, Timestamp};

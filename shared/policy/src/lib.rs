@@ -4,9 +4,24 @@
 //! names the version that it rests on. A machine reads no configuration file. Deliberately absent: defaults. Whatever guards
 //! money is said in the policy or the policy is refused.
 
+mod approval;
+mod check;
+mod codec;
+mod signing;
+mod text;
+
+/// The generated messages. They stay inside this crate.
+mod proto {
+    #![allow(missing_docs, clippy::all, clippy::as_conversions)]
+    include!(concat!(env!("OUT_DIR"), "/custos.v1.rs"));
+}
+
 use std::collections::BTreeMap;
 
 use custos_domain::{Amount, Asset, AssetId, AssetKind, ChainId, Digest, EthAddress, Millis, NodeName, OfficerId, TenantId};
+
+pub use approval::{DecisionError, approved, sign_decision, verify_decision};
+pub use signing::{read_trusted, verify};
 
 /// What is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
