@@ -304,13 +304,8 @@ impl DevChain {
     }
 
     fn create(&self, code: Bytes) -> Result<Address, DevChainError> {
-        let from = dev_address(0);
-        let nonce = {
-            let chain = self.shared.chain();
-            chain.pool.next_nonce(from, &chain.head_world())
-        };
-        self.spend(&faucet_key(), TxKind::Create, U256::ZERO, code)?;
-        Ok(from.create(nonce))
+        let (_, nonce) = self.sign_and_send(&faucet_key(), TxKind::Create, U256::ZERO, code)?;
+        Ok(dev_address(0).create(nonce))
     }
 
     /// Signs with `key` at its next nonce and puts the transaction into the pool: fee cap twice the coming base fee plus tip.
@@ -318,12 +313,23 @@ impl DevChain {
     /// # Errors
     /// `Sign` or `Refused`.
     pub fn spend(&self, key: &SigningKey, to: TxKind, value: U256, input: Bytes) -> Result<TxHash, DevChainError> {
+        self.sign_and_send(key, to, value, input).map(|(hash, _)| hash)
+    }
+
+    fn sign_and_send(
+        &self,
+        key: &SigningKey,
+        to: TxKind,
+        value: U256,
+        input: Bytes,
+    ) -> Result<(TxHash, u64), DevChainError> {
         let mut chain = self.shared.chain();
         let from = Address::from_private_key(key);
         let plain = input.is_empty() && to.to().is_some_and(|to| chain.head_world().code(*to).is_empty());
+        let nonce = chain.pool.next_nonce(from, &chain.head_world());
         let tx = TxEip1559 {
             chain_id: chain.settings.chain_number,
-            nonce: chain.pool.next_nonce(from, &chain.head_world()),
+            nonce,
             gas_limit: if plain { 21_000 } else { SPEND_GAS },
             max_fee_per_gas: u128::from(chain.upcoming_base_fee()).saturating_mul(2).saturating_add(SPEND_TIP),
             max_priority_fee_per_gas: SPEND_TIP,
@@ -338,7 +344,7 @@ impl DevChain {
         let sent = chain.add(signed, Origin::Rpc { fee_cap: U256::ZERO });
         sent.map_err(|source| DevChainError::Refused { hash, source: Box::new(source) })?;
         self.mine_if_instant(&mut chain);
-        Ok(hash)
+        Ok((hash, nonce))
     }
 
     /// True when the block with this hash is on the canonical chain.

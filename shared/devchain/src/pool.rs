@@ -238,14 +238,13 @@ impl Pool {
     /// The best transaction to execute next: highest tip at `base_fee`, then the earlier arrival; per sender in nonce order.
     /// Senders in `passed` are left alone.
     pub(crate) fn best(&self, world: &World, base_fee: u64, passed: &[Address]) -> Option<Signed> {
-        let first = |sender: &Address| self.pending_of(*sender, world).first().map(|held| (*held).clone());
         self.by_sender
-            .keys()
-            .filter(|sender| !passed.contains(sender))
-            .filter_map(first)
+            .iter()
+            .filter(|(sender, _)| !passed.contains(sender))
+            .filter_map(|(sender, list)| list.get(&world.nonce(*sender)))
             .filter_map(|held| held.signed.tx.effective_tip_per_gas(base_fee).map(|tip| (tip, held)))
             .max_by(|(tip, held), (other_tip, other)| tip.cmp(other_tip).then(other.arrival.cmp(&held.arrival)))
-            .map(|(_, held)| held.signed)
+            .map(|(_, held)| held.signed.clone())
     }
 
     /// Forgets what `world` made impossible: nonces already used and costs beyond the balance.

@@ -23,7 +23,8 @@ const WHOLE: u128 = 100_000_000;
 pub(super) fn suggested_tip(view: &View<'_>) -> u128 {
     let head = view.head().number();
     let mut tips: Vec<u128> = Vec::new();
-    for number in head.saturating_add(1).saturating_sub(LOOK_BACK)..=head {
+    // Like geth, never the genesis block.
+    for number in head.saturating_add(1).saturating_sub(LOOK_BACK).max(1)..=head {
         let Some(block) = view.by_number(number.into()) else { continue };
         let mut found: Vec<u128> =
             tips_and_gas(block).into_iter().map(|(tip, _)| tip).filter(|tip| *tip > IDLE_TIP).collect();
