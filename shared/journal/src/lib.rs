@@ -6,6 +6,7 @@
 //! (the runtime clamps). All calls block and belong on a thread of their own, never on an async worker. Only this crate knows
 //! rdkafka and the embedded store. Both implementations pass the same contract tests.
 
+pub mod contract;
 mod embedded;
 
 pub use embedded::EmbeddedJournal;

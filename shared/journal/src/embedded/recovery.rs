@@ -136,3 +136,59 @@ fn is_zero(file: &File, from: u64, to: u64) -> Result<bool, JournalError> {
 fn size_of(file: &File) -> Result<u64, JournalError> {
     Ok(file.metadata().map_err(|source| failed("look at the log", source))?.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::format::{push_frame, push_topic};
+    use super::*;
+    use custos_messages::Topic;
+
+    /// A file of three frames, each of which says that one more topic exists; the last two were one group.
+    fn file() -> (File, Vec<u8>, Vec<u64>) {
+        let mut bytes = file_header([7; 16]);
+        let (mut starts, mut durable) = (Vec::new(), wide(bytes.len()));
+        for (number, topic) in [Topic::Events, Topic::Addresses, Topic::Quarantine].into_iter().enumerate() {
+            let (place, mut body) = (wide(bytes.len()), Vec::new());
+            push_topic(&mut body, topic, 1);
+            push_frame(&mut bytes, place, durable, body);
+            starts.push(place);
+            durable = if number == 0 { wide(bytes.len()) } else { durable };
+        }
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&bytes, 0).unwrap();
+        (file, bytes, starts)
+    }
+
+    fn flip(file: &File, bytes: &[u8], place: u64) {
+        let wrong = bytes[usize::try_from(place).unwrap()] ^ 1;
+        file.write_all_at(&[wrong], place).unwrap();
+    }
+
+    #[test]
+    fn a_torn_group_is_cut_even_when_its_end_arrived() {
+        let (file, bytes, starts) = file();
+        flip(&file, &bytes, starts[1] + 33);
+        let found = recover(&file, [0; 16]).unwrap();
+        assert_eq!((found.id, found.length, found.capacity), ([7; 16], starts[1], starts[1]));
+        assert_eq!(found.index.partitions(Topic::Events), 1);
+        assert_eq!(found.index.partitions(Topic::Quarantine), 0);
+    }
+
+    #[test]
+    fn a_frame_that_a_later_one_calls_durable_is_not_cut() {
+        let (file, bytes, starts) = file();
+        flip(&file, &bytes, starts[0] + 33);
+        assert!(matches!(recover(&file, [0; 16]), Err(JournalError::Misconfigured(_))));
+        assert_eq!(size_of(&file).unwrap(), wide(bytes.len()));
+    }
+
+    #[test]
+    fn an_unfinished_header_is_written_anew() {
+        for length in [0, 5, 4_096] {
+            let file = tempfile::tempfile().unwrap();
+            file.set_len(length).unwrap();
+            assert_eq!(recover(&file, [9; 16]).unwrap().id, [9; 16], "{length} zeros");
+            assert_eq!(recover(&file, [1; 16]).unwrap().id, [9; 16], "{length} zeros, again");
+        }
+    }
+}

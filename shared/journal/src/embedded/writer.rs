@@ -288,3 +288,28 @@ fn host_time() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::index::Index;
+    use super::*;
+
+    #[test]
+    fn after_a_failed_write_outcomes_are_unknown_and_nothing_is_written_again() {
+        let named = tempfile::NamedTempFile::new().unwrap();
+        let readable = File::open(named.path()).unwrap();
+        let mut index = Index::default();
+        index.apply(None, Item::Topic(Topic::State(Machine::Chain), 1)).unwrap();
+        let core = Core::start(Store::new(readable, [0; 16], index), tempfile::tempfile().unwrap(), 32, 32).unwrap();
+        let (machine, partition) = (Machine::Chain, 0);
+        let epoch = core.submit("acquire", Work::Acquire { machine, partition }).unwrap();
+        let records = vec![(Topic::State(machine), Record::default())];
+        let committed = core.submit("commit", Work::Commit { machine, partition, epoch, records });
+        assert!(matches!(committed, Err(JournalError::Unknown { .. })), "{committed:?}");
+        let taken = core.submit("acquire", Work::Acquire { machine, partition });
+        assert!(matches!(taken, Err(JournalError::Store { .. })), "{taken:?}");
+        let polled = core.store.poll(Topic::State(machine), partition, 0, 1, std::time::Instant::now());
+        assert!(matches!(polled, Err(JournalError::Store { .. })), "{polled:?}");
+        assert_eq!(core.store.bounds(Topic::State(machine), partition).unwrap(), (0, 0));
+    }
+}
