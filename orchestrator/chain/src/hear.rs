@@ -1,0 +1,325 @@
+//! One input: a policy, or a node's report of a block, which is put into the tree, connected, and then acted upon.
+//!
+//! A block whose parent is unknown waits, within a bound; beyond it the report is dropped, and the node's branch is known again
+//! as soon as another report links it to the tree. A report of a block below what the node already reported is a repeat: it
+//! may add transfers (a scan for a newly watched address), and never moves the node's head back.
+
+use std::sync::Arc;
+
+use custos_domain::{BlockRef, ChainId};
+use custos_messages::accounts::{AccountsInput, Alarm, AlarmCode};
+use custos_messages::chain::{BlockReport, ChainInput, SpendSeen, TransferSeen};
+use custos_messages::{Mail, SignedPolicy};
+use custos_policy::read_trusted;
+use custos_saga::machine::{Cause, Context, Effects, Outbound, View};
+
+use crate::rules::Rules;
+use crate::state::{Block, Entity, InForce, Key, NodeView, Said, Spend, Transfer, Tree};
+
+/// A tree at work: the input is applied to it as a whole, then it is put back.
+pub(crate) struct Work<'v, 'a> {
+    pub(crate) state: &'v mut View<'a, Key, Entity>,
+    pub(crate) rules: Rules,
+    pub(crate) tree: Tree,
+    pub(crate) partition: u32,
+    pub(crate) effects: Effects,
+}
+
+/// Applies one input.
+pub(crate) fn apply(state: &mut View<'_, Key, Entity>, input: Cause<ChainInput>, context: &Context) -> Effects {
+    match input {
+        Cause::Timer(_) => dropped("no-such-timer"),
+        Cause::Message { message: ChainInput::Policy(signed), .. } => adopt(state, signed),
+        Cause::Message { message: ChainInput::Block(report), .. } => {
+            let Some(Entity::Policy(held)) = state.get(&Key::Policy) else { return dropped("no-policy") };
+            let Some(rules) = Rules::of(&held.policy, &report.chain) else { return dropped("unknown-chain") };
+            if !rules.knows(&report.node) {
+                return dropped("unknown-node");
+            }
+            let tree = match state.get(&Key::Tree(report.chain.clone())) {
+                Some(Entity::Tree(tree)) => (**tree).clone(),
+                _ => Tree::empty(report.chain.clone()),
+            };
+            Work { state, rules, tree, partition: context.partition, effects: Effects::default() }.hear(&report)
+        }
+    }
+}
+
+fn dropped(code: &'static str) -> Effects {
+    Effects { dropped: Some(code), ..Effects::default() }
+}
+
+/// Versions only rise.
+fn adopt(state: &mut View<'_, Key, Entity>, signed: SignedPolicy) -> Effects {
+    let Ok(policy) = read_trusted(&signed) else { return dropped("unreadable-policy") };
+    match state.get(&Key::Policy) {
+        Some(Entity::Policy(held)) if held.policy.version >= policy.version => dropped("old-policy"),
+        _ => {
+            state.put(Key::Policy, Entity::Policy(Arc::new(InForce { signed, policy })));
+            Effects::default()
+        }
+    }
+}
+
+impl Tree {
+    /// A chain that nothing is known of.
+    pub(crate) fn empty(chain: ChainId) -> Self {
+        Self {
+            chain,
+            tip: None,
+            nodes: std::collections::BTreeMap::new(),
+            pending: std::collections::BTreeSet::new(),
+            floor: 0,
+            settled: None,
+            marked: None,
+            cursor: None,
+            ignored: 0,
+        }
+    }
+}
+
+impl Work<'_, '_> {
+    fn hear(mut self, report: &BlockReport) -> Effects {
+        if report.parent == report.block.hash {
+            return dropped("malformed-block");
+        }
+        let known = self.block(report.block).is_some();
+        if self.tree.tip.is_none() && report.node == self.rules.first {
+            // The first block of the first node is the root: whatever lies below it is taken as it is.
+            self.tree.floor = report.block.number;
+            self.tree.pending.remove(&report.block);
+        }
+        if known && self.block(report.block).is_some_and(|block| block.parent != report.parent) {
+            self.alarm(AlarmCode::NodesDisagree, report.block);
+            self.effects.dropped = Some("parent-contradicts");
+            return self.effects;
+        }
+        if !known && let Err(code) = self.admit(report) {
+            self.effects.dropped = Some(code);
+            return self.effects;
+        }
+        let news = self.merge(report);
+        let moved = self.follow(report);
+        if known && !news && !moved {
+            self.effects.dropped = Some("repeat");
+        }
+        self.connect(report.block);
+        self.act(report.block);
+        let key = Key::Tree(self.tree.chain.clone());
+        self.state.put(key, Entity::Tree(Box::new(self.tree)));
+        self.effects
+    }
+
+    /// Takes a new block into the tree, connected or waiting; an error is the code under which the report is dropped.
+    fn admit(&mut self, report: &BlockReport) -> Result<(), &'static str> {
+        let at = report.block;
+        let first = report.node == self.rules.first;
+        if let Some(tip) = self.tree.tip {
+            if at.number <= self.tree.floor {
+                if first && at.number == self.tree.floor {
+                    self.alarm(AlarmCode::DeepReorg, at);
+                }
+                return Err("below-floor");
+            }
+            if !self.connected(parent_of(at, report)) {
+                self.wait(at, tip.number.saturating_add(self.rules.kept))?;
+            }
+        } else if !first {
+            self.wait(at, u64::MAX)?;
+        }
+        let block = Block {
+            chain: self.tree.chain.clone(),
+            at,
+            parent: report.parent,
+            time: report.time,
+            canonical: false,
+            alarmed: false,
+            transfers: std::collections::BTreeMap::new(),
+            spends: std::collections::BTreeMap::new(),
+        };
+        self.state.put(Key::Block(self.tree.chain.clone(), at), Entity::Block(Box::new(block)));
+        Ok(())
+    }
+
+    /// Lets a block wait for its parent, if it is near enough and there is room.
+    fn wait(&mut self, at: BlockRef, highest: u64) -> Result<(), &'static str> {
+        let room = u64::try_from(self.tree.pending.len()).is_ok_and(|waiting| waiting < self.rules.kept);
+        if at.number > highest || !room {
+            return Err("unknown-parent");
+        }
+        self.tree.pending.insert(at);
+        Ok(())
+    }
+
+    /// Adds what this report says is in the block. Whether anything was new.
+    fn merge(&mut self, report: &BlockReport) -> bool {
+        let mut ignored: u64 = 0;
+        let mut contradicted = false;
+        let mut news = false;
+        let (rules, chain) = (&self.rules, self.tree.chain.clone());
+        let Some(Entity::Block(block)) = self.state.get_mut(&Key::Block(chain, report.block)) else { return false };
+        for seen in &report.transfers {
+            if seen.amount.is_zero() || !rules.confirmations.contains_key(&seen.asset) {
+                ignored = ignored.saturating_add(1);
+                continue;
+            }
+            match block.transfers.get_mut(&(seen.tx, seen.index)) {
+                None => {
+                    block.transfers.insert((seen.tx, seen.index), Transfer::new(seen));
+                    news = true;
+                }
+                Some(held) if !held.disputed && !held.says(seen) => {
+                    held.disputed = held.said != Said::Final;
+                    contradicted = true;
+                }
+                Some(_) => {}
+            }
+        }
+        for seen in &report.spends {
+            if seen.wallet != rules.wallet {
+                ignored = ignored.saturating_add(1);
+                continue;
+            }
+            match block.spends.get_mut(&seen.tx) {
+                None => {
+                    block.spends.insert(seen.tx, Spend::new(seen));
+                    news = true;
+                }
+                Some(held) if !held.disputed && !held.says(seen) => {
+                    held.disputed = held.said != Said::Final;
+                    contradicted = true;
+                }
+                Some(_) => {}
+            }
+        }
+        self.tree.ignored = self.tree.ignored.saturating_add(ignored);
+        if contradicted {
+            self.alarm(AlarmCode::NodesDisagree, report.block);
+        }
+        news || contradicted
+    }
+
+    /// Notes what the node said last. Whether its head moved.
+    fn follow(&mut self, report: &BlockReport) -> bool {
+        let said = self.tree.nodes.get(&report.node).map(|view| view.reported);
+        if said.is_some_and(|last| self.descends(last, report.block)) {
+            return false;
+        }
+        let head = self.tree.nodes.get(&report.node).and_then(|view| view.head);
+        self.tree.nodes.insert(report.node.clone(), NodeView { reported: report.block, head });
+        true
+    }
+
+    /// Connects what waited for `from`, if `from` is connected itself, and moves the heads of the nodes to what is connected.
+    fn connect(&mut self, from: BlockRef) {
+        let mut reached = if self.tree.pending.contains(&from) { Vec::new() } else { vec![from] };
+        while let Some(parent) = reached.pop() {
+            let children: Vec<BlockRef> = self
+                .tree
+                .pending
+                .iter()
+                .filter(|child| child.number.checked_sub(1) == Some(parent.number))
+                .filter(|child| self.block(**child).is_some_and(|block| block.parent == parent.hash))
+                .copied()
+                .collect();
+            for child in children {
+                self.tree.pending.remove(&child);
+                reached.push(child);
+            }
+        }
+        let nodes = self.tree.nodes.clone();
+        for (name, view) in nodes {
+            if self.connected(Some(view.reported)) {
+                self.tree.nodes.insert(name, NodeView { head: Some(view.reported), ..view });
+            }
+        }
+    }
+
+    /// The record of a block.
+    pub(crate) fn block(&self, at: BlockRef) -> Option<&Block> {
+        match self.state.get(&Key::Block(self.tree.chain.clone(), at)) {
+            Some(Entity::Block(block)) => Some(block),
+            _ => None,
+        }
+    }
+
+    /// The record of a block, to be changed.
+    pub(crate) fn block_mut(&mut self, at: BlockRef) -> Option<&mut Block> {
+        match self.state.get_mut(&Key::Block(self.tree.chain.clone(), at)) {
+            Some(Entity::Block(block)) => Some(block),
+            _ => None,
+        }
+    }
+
+    fn connected(&self, at: Option<BlockRef>) -> bool {
+        at.is_some_and(|at| !self.tree.pending.contains(&at) && self.block(at).is_some())
+    }
+
+    /// Whether `below` is `from` or lies on the branch under it.
+    fn descends(&self, from: BlockRef, below: BlockRef) -> bool {
+        let mut at = from;
+        while at.number > below.number {
+            match self.parent(at) {
+                Some(parent) => at = parent,
+                None => return false,
+            }
+        }
+        at == below
+    }
+
+    /// The block under `at`, as far as the tree knows; the loop over parents ends because heights fall.
+    pub(crate) fn parent(&self, at: BlockRef) -> Option<BlockRef> {
+        let hash = self.block(at)?.parent;
+        Some(BlockRef { number: at.number.checked_sub(1)?, hash })
+    }
+
+    /// Calls a human.
+    pub(crate) fn alarm(&mut self, code: AlarmCode, about: BlockRef) {
+        let subject = format!("{}/{}/{}", self.tree.chain, about.number, about.hash);
+        let message = Mail::Accounts(AccountsInput::Alarm(Alarm { code, subject }));
+        self.effects.messages.push(Outbound { partition: Some(self.partition), message });
+    }
+}
+
+fn parent_of(at: BlockRef, report: &BlockReport) -> Option<BlockRef> {
+    Some(BlockRef { number: at.number.checked_sub(1)?, hash: report.parent })
+}
+
+impl Transfer {
+    fn new(seen: &TransferSeen) -> Self {
+        Self {
+            from: seen.from,
+            to: seen.to,
+            account: seen.account,
+            asset: seen.asset.clone(),
+            amount: seen.amount,
+            said: Said::Nothing,
+            disputed: false,
+        }
+    }
+
+    fn says(&self, seen: &TransferSeen) -> bool {
+        self.from == seen.from
+            && self.to == seen.to
+            && self.account == seen.account
+            && self.asset == seen.asset
+            && self.amount == seen.amount
+    }
+}
+
+impl Spend {
+    fn new(seen: &SpendSeen) -> Self {
+        Self {
+            wallet: seen.wallet,
+            nonce: seen.nonce,
+            fee: seen.fee,
+            succeeded: seen.succeeded,
+            said: Said::Nothing,
+            disputed: false,
+        }
+    }
+
+    fn says(&self, seen: &SpendSeen) -> bool {
+        self.nonce == seen.nonce && self.fee == seen.fee && self.succeeded == seen.succeeded
+    }
+}

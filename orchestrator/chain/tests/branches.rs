@@ -1,0 +1,228 @@
+//! Given what nodes report, expect what the chain machine says: seen, final, taken back, alarmed, marked.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod blocks;
+
+use blocks::{Shard, asset, at, cursors, empty, facts, policy, signed, spend, transfer, words};
+use custos_chain::{Chain, Entity, Key};
+use custos_domain::{Amount, ChainId};
+use custos_messages::SignedPolicy;
+use custos_messages::chain::{BlockReport, ChainInput};
+use custos_saga::machine::Machine;
+
+fn with(mut report: BlockReport, tx: u8, code: &str) -> BlockReport {
+    report.transfers.push(transfer(tx, code, 5));
+    report
+}
+
+/// Blocks 1 to `to` of branch 0, from `node`, with a USDX deposit in block 2.
+fn trunk(shard: &mut Shard, node: &str, to: u64) -> Vec<String> {
+    let mut said = Vec::new();
+    for number in 1..=to {
+        let report = empty(node, at(number, 0), at(number - 1, 0));
+        let report = if number == 2 { with(report, 1, "USDX") } else { report };
+        said.extend(facts(&shard.report(&report)));
+    }
+    said
+}
+
+#[test]
+fn a_deposit_is_seen_at_once_and_final_when_deep_enough_with_its_own_block_counted() {
+    let mut shard = Shard::new(policy(&["a"], 4, 3, 16));
+    assert_eq!(trunk(&mut shard, "a", 2), ["seen 1@2"]);
+    assert_eq!(facts(&shard.report(&empty("a", at(3, 0), at(2, 0)))), [""; 0]);
+    assert_eq!(facts(&shard.report(&empty("a", at(4, 0), at(3, 0)))), ["final 1@2"]);
+    assert_eq!(Chain::head(&shard.state[&Chain::key(blocks::chain())]), Some(at(4, 0)));
+}
+
+#[test]
+fn one_confirmation_is_final_in_the_block_itself() {
+    let mut shard = Shard::new(policy(&["a"], 1, 1, 16));
+    assert_eq!(trunk(&mut shard, "a", 2), ["seen 1@2", "final 1@2"]);
+}
+
+#[test]
+fn a_spend_needs_the_depth_of_the_slowest_asset() {
+    let mut shard = Shard::new(policy(&["a"], 3, 1, 16));
+    let mut report = empty("a", at(1, 0), at(0, 0));
+    report.spends.push(spend(8));
+    assert_eq!(facts(&shard.report(&report)), ["spend seen 8@1"]);
+    assert_eq!(facts(&shard.report(&empty("a", at(2, 0), at(1, 0)))), [""; 0]);
+    assert_eq!(facts(&shard.report(&empty("a", at(3, 0), at(2, 0)))), ["spend final 8@1"]);
+}
+
+#[test]
+fn a_reorganisation_takes_back_tip_first_and_then_says_the_new_branch_from_the_fork_up() {
+    let mut shard = Shard::new(policy(&["a"], 9, 9, 16));
+    trunk(&mut shard, "a", 2);
+    shard.report(&with(empty("a", at(3, 0), at(2, 0)), 2, "ETH"));
+    assert_eq!(
+        facts(&shard.report(&with(empty("a", at(2, 1), at(1, 0)), 3, "ETH"))),
+        ["unseen 2@3", "unseen 1@2", "seen 3@2"]
+    );
+    let back = shard.report(&with(empty("a", at(3, 1), at(2, 1)), 1, "USDX"));
+    assert_eq!(words(&back)[0], "seen 1@3");
+}
+
+#[test]
+fn a_reorganisation_below_finality_takes_the_credit_back_and_calls_a_human() {
+    let mut shard = Shard::new(policy(&["a"], 2, 2, 16));
+    assert_eq!(trunk(&mut shard, "a", 3), ["seen 1@2", "final 1@2"]);
+    assert_eq!(facts(&shard.report(&empty("a", at(2, 1), at(1, 0)))), ["unseen 1@2", "alarm: deep reorg"]);
+}
+
+#[test]
+fn nothing_is_final_until_the_second_node_is_as_deep_on_the_same_branch() {
+    let mut shard = Shard::new(policy(&["a", "b"], 4, 3, 16));
+    assert_eq!(trunk(&mut shard, "a", 6), ["seen 1@2"]);
+    assert_eq!(trunk(&mut shard, "b", 3), [""; 0]);
+    assert_eq!(facts(&shard.report(&empty("b", at(4, 0), at(3, 0)))), ["final 1@2"]);
+}
+
+#[test]
+fn nodes_that_disagree_credit_nothing_and_alarm_once() {
+    let mut shard = Shard::new(policy(&["a", "b"], 3, 3, 16));
+    shard.report(&empty("a", at(1, 0), at(0, 0)));
+    shard.report(&empty("b", at(1, 0), at(0, 0)));
+    let mut said = Vec::new();
+    for number in 2..=8 {
+        let from = |branch| at(number - 1, if number == 2 { 0 } else { branch });
+        said.extend(facts(&shard.report(&with(empty("a", at(number, 0), from(0)), u8::try_from(number).unwrap(), "ETH"))));
+        said.extend(facts(&shard.report(&empty("b", at(number, 1), from(1)))));
+    }
+    assert!(said.iter().all(|word| !word.starts_with("final")), "{said:?}");
+    assert_eq!(said.iter().filter(|word| word.starts_with("alarm")).count(), 1, "{said:?}");
+    // The second node comes round: the deposits become final.
+    let mut healed = Vec::new();
+    for number in 2..=8 {
+        healed.extend(facts(&shard.report(&empty("b", at(number, 0), at(number - 1, 0)))));
+    }
+    assert_eq!(healed, ["final 2@2", "final 3@3", "final 4@4", "final 5@5", "final 6@6"]);
+}
+
+#[test]
+fn reports_that_contradict_each_other_about_a_transfer_never_make_it_final() {
+    let mut shard = Shard::new(policy(&["a", "b"], 1, 1, 16));
+    let honest = with(empty("a", at(1, 0), at(0, 0)), 1, "ETH");
+    let mut lie = honest.clone();
+    lie.node = custos_domain::NodeName::new("b").unwrap();
+    lie.transfers[0].amount = Amount::new(5_000_000);
+    assert_eq!(facts(&shard.report(&honest)), ["seen 1@1"]);
+    assert_eq!(facts(&shard.report(&lie)), ["alarm: nodes disagree"]);
+    assert_eq!(facts(&shard.report(&empty("a", at(2, 0), at(1, 0)))), [""; 0]);
+    assert_eq!(facts(&shard.report(&empty("b", at(2, 0), at(1, 0)))), [""; 0]);
+}
+
+#[test]
+fn several_reports_of_a_block_add_up_and_repeats_say_nothing() {
+    let mut shard = Shard::new(policy(&["a"], 2, 2, 16));
+    trunk(&mut shard, "a", 4);
+    let late = with(empty("a", at(1, 0), at(0, 0)), 9, "ETH");
+    assert_eq!(facts(&shard.report(&late)), ["seen 9@1", "final 9@1"], "a transfer of an address that was watched later");
+    let before = shard.state.clone();
+    assert_eq!(shard.report(&late).dropped, Some("repeat"));
+    assert_eq!(shard.state, before);
+}
+
+#[test]
+fn a_block_waits_for_its_parent_within_a_bound() {
+    let mut shard = Shard::new(policy(&["a"], 9, 9, 4));
+    shard.report(&empty("a", at(1, 0), at(0, 0)));
+    assert_eq!(facts(&shard.report(&with(empty("a", at(3, 0), at(2, 0)), 3, "ETH"))), [""; 0]);
+    assert_eq!(facts(&shard.report(&empty("a", at(2, 0), at(1, 0)))), ["seen 3@3"]);
+    assert_eq!(shard.report(&empty("a", at(99, 0), at(98, 0))).dropped, Some("unknown-parent"));
+}
+
+#[test]
+fn the_second_node_may_speak_first() {
+    let mut shard = Shard::new(policy(&["a", "b"], 2, 2, 16));
+    assert_eq!(trunk(&mut shard, "b", 4), [""; 0]);
+    assert_eq!(trunk(&mut shard, "a", 4), ["seen 1@2", "final 1@2"]);
+}
+
+#[test]
+fn only_registered_assets_and_amounts_above_nothing_count() {
+    let mut shard = Shard::new(policy(&["a"], 1, 1, 16));
+    let mut report = empty("a", at(1, 0), at(0, 0));
+    report.transfers = vec![transfer(1, "ETH", 0), transfer(2, "SCAM", 5)];
+    assert_eq!(facts(&shard.report(&report)), [""; 0]);
+    let Entity::Tree(tree) = &shard.state[&Chain::key(blocks::chain())] else { panic!() };
+    assert_eq!(tree.ignored, 2);
+    assert_eq!(asset("SCAM").as_str(), "SCAM");
+}
+
+#[test]
+fn marks_go_to_every_shard_after_the_facts_and_cursors_to_what_is_settled() {
+    let mut shard = Shard::new(policy(&["a"], 2, 2, 4));
+    let first = shard.report(&with(empty("a", at(1, 0), at(0, 0)), 1, "ETH"));
+    assert_eq!(words(&first), ["seen 1@1", "mark 1 to 0", "mark 1 to 1", "mark 1 to treasury"]);
+    let second = shard.report(&empty("a", at(2, 0), at(1, 0)));
+    assert_eq!((words(&second), cursors(&second)), (vec!["final 1@1".to_owned()], vec![1]));
+    let third = shard.report(&empty("a", at(3, 0), at(2, 0)));
+    assert_eq!(words(&third), ["mark 3 to 0", "mark 3 to 1", "mark 3 to treasury"]);
+    let reorganised = shard.report(&empty("a", at(3, 1), at(2, 0)));
+    assert_eq!(words(&reorganised), ["mark 3 to 0", "mark 3 to 1", "mark 3 to treasury"]);
+}
+
+#[test]
+fn a_long_chain_is_forgotten_below_the_kept_depth_but_never_what_is_not_final() {
+    let mut shard = Shard::new(policy(&["a", "b"], 2, 2, 5));
+    trunk(&mut shard, "a", 40);
+    assert_eq!(shard.state.len(), 42, "the second node has said nothing, so nothing is settled");
+    trunk(&mut shard, "b", 40);
+    assert!(shard.state.len() <= 9, "{}", shard.state.len());
+    assert_eq!(shard.report(&empty("a", at(3, 0), at(2, 0))).dropped, Some("below-floor"));
+    assert_eq!(facts(&shard.report(&empty("a", at(35, 7), at(34, 0)))), ["alarm: deep reorg"]);
+}
+
+#[test]
+fn what_is_not_ours_to_hear_is_dropped_by_name() {
+    let mut shard = Shard::new(policy(&["a"], 2, 2, 5));
+    let mut foreign = empty("a", at(1, 0), at(0, 0));
+    foreign.chain = ChainId::eip155(5);
+    assert_eq!(shard.report(&foreign).dropped, Some("unknown-chain"));
+    assert_eq!(shard.report(&empty("c", at(1, 0), at(0, 0))).dropped, Some("unknown-node"));
+    assert_eq!(shard.report(&empty("a", at(1, 0), at(1, 0))).dropped, Some("malformed-block"));
+    shard.state.remove(&Key::Policy);
+    assert_eq!(shard.report(&empty("a", at(1, 0), at(0, 0))).dropped, Some("no-policy"));
+}
+
+#[test]
+fn a_policy_is_adopted_once_and_versions_only_rise() {
+    let mut shard = Shard { state: std::collections::BTreeMap::new() };
+    let mut second = policy(&["a", "b"], 2, 2, 9);
+    second.version = 2;
+    assert_eq!(shard.give(ChainInput::Policy(signed(&second))).dropped, None);
+    assert_eq!(shard.give(ChainInput::Policy(signed(&policy(&["a"], 2, 2, 9)))).dropped, Some("old-policy"));
+    assert_eq!(shard.give(ChainInput::Policy(signed(&second))).dropped, Some("old-policy"));
+    let noise = SignedPolicy { bytes: vec![1, 2, 3], signature: Vec::new() };
+    assert_eq!(shard.give(ChainInput::Policy(noise)).dropped, Some("unreadable-policy"));
+    assert_eq!(facts(&shard.report(&with(empty("a", at(1, 0), at(0, 0)), 1, "ETH"))), ["seen 1@1"]);
+}
+
+#[test]
+fn records_survive_their_bytes_and_garbage_is_an_error() {
+    let mut shard = Shard::new(policy(&["a", "b"], 2, 2, 9));
+    trunk(&mut shard, "a", 5);
+    let mut report = empty("b", at(1, 0), at(0, 0));
+    report.spends.push(spend(8));
+    shard.report(&report);
+    shard.report(&empty("b", at(4, 3), at(3, 3)));
+    for (key, entity) in &shard.state {
+        let (name, bytes) = (Chain::encode_key(key), Chain::encode_entity(entity));
+        assert!(name[0] > 0x0f);
+        assert_eq!(Chain::decode(&name, &bytes).unwrap(), (key.clone(), entity.clone()));
+        assert!(Chain::decode(b"\x11other", &bytes).is_err());
+        for cut in 0..bytes.len() {
+            let _ = Chain::decode(&name, &bytes[..cut]);
+            let mut flipped = bytes.clone();
+            flipped[cut] ^= 0x55;
+            let _ = Chain::decode(&name, &flipped);
+        }
+    }
+    let mut later = Chain::encode_entity(&shard.state[&Chain::key(blocks::chain())]);
+    later[1] = 2;
+    let refused = Chain::decode(&Chain::encode_key(&Chain::key(blocks::chain())), &later);
+    assert!(matches!(refused, Err(custos_saga::machine::StateError::Schema { schema: 2, .. })));
+}
