@@ -8,8 +8,10 @@
 
 pub mod contract;
 mod embedded;
+mod kafka;
 
 pub use embedded::EmbeddedJournal;
+pub use kafka::{KafkaJournal, KafkaSettings};
 
 use std::time::Duration;
 

@@ -1,0 +1,127 @@
+//! The log on Apache Kafka.
+//!
+//! Invariants: one transactional producer per shard with a stable id, so that whoever acquires a shard fences its former owner;
+//! a transaction is written as a bracket (header, then outputs and state, then manifest, each acknowledged before the next,
+//! then its end), because the transaction protocol spoken here lets a delayed end hit a later transaction; a producer whose
+//! transaction did not end plainly and quickly is made anew before the next; readers of shards never fall back to another offset.
+//!
+//! Deliberately absent: offsets of shards inside transactions (they live in the manifest), idle open transactions, retries of
+//! records under a producer that has failed.
+
+mod appender;
+mod delivery;
+mod feed;
+mod membership;
+mod producer;
+mod reader;
+mod settings;
+mod shard;
+mod topics;
+mod watermarks;
+mod wire;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use custos_messages::{Machine, Topic};
+
+use crate::{Appender, Feed, Journal, JournalError, LogIdentity, Membership, Provision, ShardLog, Start};
+pub use settings::KafkaSettings;
+
+/// A log kept by Apache Kafka 3.7 or newer.
+pub struct KafkaJournal {
+    shared: Arc<Shared>,
+}
+
+/// What all parts of one journal share.
+struct Shared {
+    settings: KafkaSettings,
+    watermarks: watermarks::Watermarks,
+    producers_opened: AtomicU64,
+}
+
+impl KafkaJournal {
+    /// A journal on the cluster that `settings` name. Does not connect yet: a cluster that does not answer shows with the first call.
+    ///
+    /// # Errors
+    /// [`JournalError::Misconfigured`] if the client refuses the settings.
+    pub fn new(settings: KafkaSettings) -> Result<Self, JournalError> {
+        let watermarks = watermarks::Watermarks::new(&settings)?;
+        Ok(Self { shared: Arc::new(Shared { settings, watermarks, producers_opened: AtomicU64::new(0) }) })
+    }
+
+    /// Transactional producers opened so far: one for each shard acquired, and one more whenever the end of a transaction was
+    /// slow. A figure to watch: it rises when the coordinator is slow or the network drops connections.
+    #[must_use]
+    pub fn producers_opened(&self) -> u64 {
+        self.shared.producers_opened.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    /// The identity of a machine's log: the cluster's id, the topics, the partitions.
+    ///
+    /// The client library does not tell topic ids, so a topic that was deleted and made again under its name is not seen here;
+    /// it is seen by the digest of the last applied input, which no longer stands at its offset.
+    fn identity(&self, machine: Machine) -> Result<LogIdentity, JournalError> {
+        let inbox = Topic::Inbox(machine);
+        let state = Topic::State(machine);
+        let partitions = self.watermarks.partitions(inbox)?;
+        let states = self.watermarks.partitions(state)?;
+        if partitions != states {
+            return Err(JournalError::Misconfigured(format!(
+                "{} has {partitions} partitions, {} has {states}: they must be equal",
+                inbox.name(),
+                state.name()
+            )));
+        }
+        Ok(LogIdentity {
+            cluster: self.watermarks.cluster()?,
+            inbox: inbox.name().to_owned(),
+            state: state.name().to_owned(),
+            partitions,
+        })
+    }
+}
+
+impl Journal for KafkaJournal {
+    fn join(&self, machine: Machine, member: &str) -> Result<Box<dyn Membership>, JournalError> {
+        self.shared.watermarks.partitions(Topic::Inbox(machine))?;
+        Ok(Box::new(membership::KafkaMembership::join(&self.shared.settings, machine, member)?))
+    }
+
+    fn acquire(&self, machine: Machine, partition: u32) -> Result<Box<dyn ShardLog>, JournalError> {
+        Ok(Box::new(shard::KafkaShard::acquire(Arc::clone(&self.shared), machine, partition)?))
+    }
+
+    fn appender(&self) -> Result<Box<dyn Appender>, JournalError> {
+        Ok(Box::new(appender::KafkaAppender::new(Arc::clone(&self.shared))?))
+    }
+
+    fn consume(&self, topic: Topic, group: &str) -> Result<Box<dyn Feed>, JournalError> {
+        self.shared.watermarks.partitions(topic)?;
+        Ok(Box::new(feed::GroupFeed::join(&self.shared.settings, topic, group)?))
+    }
+
+    fn read(&self, topic: Topic, partition: u32, from: Start) -> Result<Box<dyn Feed>, JournalError> {
+        let (first, next) = self.shared.watermarks.committed(topic, partition)?;
+        let offset = match from {
+            Start::Earliest => first,
+            Start::Latest => next,
+            Start::At(offset) => offset,
+        };
+        Ok(Box::new(feed::PartitionFeed::open(&self.shared.settings, topic, partition, offset)?))
+    }
+
+    fn partitions(&self, topic: Topic) -> Result<u32, JournalError> {
+        self.shared.watermarks.partitions(topic)
+    }
+
+    fn bounds(&self, topic: Topic, partition: u32) -> Result<(u64, u64), JournalError> {
+        self.shared.watermarks.committed(topic, partition)
+    }
+
+    fn provision(&self, wanted: &Provision) -> Result<Vec<String>, JournalError> {
+        topics::provision(&self.shared, wanted)
+    }
+}

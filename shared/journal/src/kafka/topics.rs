@@ -1,0 +1,170 @@
+//! Topics as they must be: created when missing, compared when there. Nothing that exists is changed: only a human may.
+
+use std::time::{Duration, Instant};
+
+use custos_messages::Topic;
+use futures::executor::block_on;
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::Shared;
+use super::settings::batch_bytes_max;
+use super::wire::{failure, native};
+use crate::{JournalError, Provision};
+
+const OPERATION: &str = "create topics";
+
+/// The longest outage of a shard that compaction tolerates: within it a restore still sees every header, manifest and tombstone.
+const OUTAGE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Answers to requests that wait are of no use later.
+const REPLIES_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// How a topic's property is compared.
+enum Rule {
+    Exactly(String),
+    AtLeast(u128),
+}
+
+pub(super) fn provision(shared: &Shared, wanted: &Provision) -> Result<Vec<String>, JournalError> {
+    let admin: AdminClient<DefaultClientContext> =
+        shared.settings.client().create().map_err(|error| failure(OPERATION, &error))?;
+    let options = AdminOptions::new()
+        .request_timeout(Some(shared.settings.answer_timeout))
+        .operation_timeout(Some(shared.settings.answer_timeout));
+    let existing = create(shared, wanted, &admin, &options)?;
+    let mut differences = Vec::new();
+    for topic in Topic::ALL {
+        let partitions = await_topic(shared, topic)?;
+        if partitions != count(topic, wanted) {
+            differences.push(format!(
+                "{}: {partitions} partitions, {} are wanted; they never change",
+                topic.name(),
+                count(topic, wanted)
+            ));
+        }
+    }
+    let described: Vec<ResourceSpecifier<'_>> =
+        existing.iter().map(|topic| ResourceSpecifier::Topic(topic.name())).collect();
+    if described.is_empty() {
+        return Ok(differences);
+    }
+    let resources =
+        block_on(admin.describe_configs(&described, &options)).map_err(|error| failure("describe topics", &error))?;
+    for (topic, resource) in existing.into_iter().zip(resources) {
+        let resource = resource.map_err(|code| failure("describe topics", &rdkafka::error::KafkaError::AdminOp(code)))?;
+        compare(shared, wanted, topic, &resource, &mut differences);
+    }
+    Ok(differences)
+}
+
+/// A topic as it is to be created.
+struct Plan {
+    topic: Topic,
+    partitions: i32,
+    properties: Vec<(&'static str, String)>,
+}
+
+fn plan(shared: &Shared, wanted: &Provision, topic: Topic) -> Result<Plan, JournalError> {
+    let properties = rules(shared, wanted, topic)
+        .into_iter()
+        .map(|(name, rule)| match rule {
+            Rule::Exactly(value) => (name, value),
+            Rule::AtLeast(value) => (name, value.to_string()),
+        })
+        .collect();
+    Ok(Plan { topic, partitions: native(count(topic, wanted))?, properties })
+}
+
+/// Creates what is missing and returns what was there.
+fn create(
+    shared: &Shared,
+    wanted: &Provision,
+    admin: &AdminClient<DefaultClientContext>,
+    options: &AdminOptions,
+) -> Result<Vec<Topic>, JournalError> {
+    let plans = Topic::ALL.into_iter().map(|topic| plan(shared, wanted, topic)).collect::<Result<Vec<_>, _>>()?;
+    let new: Vec<NewTopic<'_>> = plans
+        .iter()
+        .map(|plan| {
+            let replication = TopicReplication::Fixed(i32::from(wanted.replication));
+            let new = NewTopic::new(plan.topic.name(), plan.partitions, replication);
+            plan.properties.iter().fold(new, |new, (name, value)| new.set(name, value))
+        })
+        .collect();
+    let results = block_on(admin.create_topics(&new, options)).map_err(|error| failure(OPERATION, &error))?;
+    let mut existing = Vec::new();
+    for result in results {
+        match result {
+            Ok(name) => tracing::info!(topic = name, "topic created"),
+            Err((name, RDKafkaErrorCode::TopicAlreadyExists)) => existing.extend(Topic::from_name(&name)),
+            Err((name, code)) => return Err(JournalError::Misconfigured(format!("{name} cannot be created: {code}"))),
+        }
+    }
+    Ok(existing)
+}
+
+/// Waits until every broker that answers knows the topic and its leaders.
+fn await_topic(shared: &Shared, topic: Topic) -> Result<u32, JournalError> {
+    let until = Instant::now() + shared.settings.answer_timeout;
+    loop {
+        match shared.watermarks.partitions(topic) {
+            Ok(partitions) => return Ok(partitions),
+            Err(error) if Instant::now() >= until => return Err(error),
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+const fn count(topic: Topic, wanted: &Provision) -> u32 {
+    match topic {
+        Topic::GatewayReplies => wanted.gateways,
+        _ => wanted.partitions,
+    }
+}
+
+/// What a topic's promises rest on.
+fn rules(shared: &Shared, wanted: &Provision, topic: Topic) -> Vec<(&'static str, Rule)> {
+    let exactly = |value: &str| Rule::Exactly(value.to_owned());
+    let batch = u128::try_from(batch_bytes_max(shared.settings.record_bytes_max)).unwrap_or(u128::MAX);
+    let mut rules = vec![
+        // Broker time everywhere: what readers are told about time is part of the log.
+        ("message.timestamp.type", exactly("LogAppendTime")),
+        ("max.message.bytes", Rule::AtLeast(batch)),
+        ("unclean.leader.election.enable", exactly("false")),
+    ];
+    if wanted.replication > 1 {
+        rules.push(("min.insync.replicas", Rule::AtLeast(2)));
+    }
+    if topic.compacted() {
+        rules.push(("cleanup.policy", exactly("compact")));
+        rules.push(("min.compaction.lag.ms", Rule::AtLeast(OUTAGE.as_millis())));
+        rules.push(("delete.retention.ms", Rule::AtLeast(OUTAGE.as_millis())));
+    } else {
+        rules.push(("cleanup.policy", exactly("delete")));
+        rules.push(match topic {
+            Topic::GatewayReplies => ("retention.ms", Rule::AtLeast(REPLIES_KEPT.as_millis())),
+            _ => ("retention.ms", exactly("-1")),
+        });
+        rules.push(("retention.bytes", exactly("-1")));
+    }
+    rules
+}
+
+fn compare(shared: &Shared, wanted: &Provision, topic: Topic, found: &ConfigResource, differences: &mut Vec<String>) {
+    for (name, rule) in rules(shared, wanted, topic) {
+        let value = found.get(name).and_then(|entry| entry.value.as_deref()).unwrap_or("unset");
+        let (kept, expected) = match &rule {
+            Rule::Exactly(expected) => (value == expected, expected.clone()),
+            // A negative value of a span means for ever.
+            Rule::AtLeast(least) => (
+                value.parse::<i128>().is_ok_and(|value| u128::try_from(value).map_or(value < 0, |value| value >= *least)),
+                format!("at least {least}"),
+            ),
+        };
+        if !kept {
+            differences.push(format!("{}: {name} is {value}, wanted is {expected}", topic.name()));
+        }
+    }
+}

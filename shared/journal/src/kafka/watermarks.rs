@@ -1,0 +1,95 @@
+//! What the cluster says about topics: partitions, where they begin, where they end for readers of committed records and for all.
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use std::time::Duration;
+
+use custos_messages::Topic;
+
+use super::settings::KafkaSettings;
+use super::wire::{failure, native};
+use crate::JournalError;
+
+/// Two clients that only ask questions: one sees committed records, one sees all.
+pub(super) struct Watermarks {
+    committed: BaseConsumer,
+    all: BaseConsumer,
+    answer_timeout: Duration,
+}
+
+impl Watermarks {
+    pub(super) fn new(settings: &KafkaSettings) -> Result<Self, JournalError> {
+        let client = |isolation: &str| -> Result<BaseConsumer, JournalError> {
+            let mut config = settings.client();
+            config.set("isolation.level", isolation).set("allow.auto.create.topics", "false");
+            config.create().map_err(|error| failure("open a client", &error))
+        };
+        Ok(Self {
+            committed: client("read_committed")?,
+            all: client("read_uncommitted")?,
+            answer_timeout: settings.answer_timeout,
+        })
+    }
+
+    /// Partitions of a topic that exists and has a leader for each.
+    pub(super) fn partitions(&self, topic: Topic) -> Result<u32, JournalError> {
+        let operation = "describe a topic";
+        let metadata = self
+            .committed
+            .client()
+            .fetch_metadata(Some(topic.name()), self.answer_timeout)
+            .map_err(|error| failure(operation, &error))?;
+        self.serve();
+        let missing = || JournalError::Misconfigured(format!("there is no topic {}", topic.name()));
+        let found = metadata.topics().iter().find(|found| found.name() == topic.name()).ok_or_else(missing)?;
+        if let Some(error) = found.error() {
+            let code = rdkafka::types::RDKafkaErrorCode::from(error);
+            return Err(failure(operation, &rdkafka::error::KafkaError::MetadataFetch(code)));
+        }
+        if found.partitions().is_empty() {
+            return Err(missing());
+        }
+        if found.partitions().iter().any(|partition| partition.leader() < 0) {
+            return Err(JournalError::Unavailable { operation, reason: format!("{} has no leader", topic.name()) });
+        }
+        u32::try_from(found.partitions().len()).map_err(|_| missing())
+    }
+
+    /// First and next offset for a reader of committed records.
+    pub(super) fn committed(&self, topic: Topic, partition: u32) -> Result<(u64, u64), JournalError> {
+        self.ask(&self.committed, topic, partition)
+    }
+
+    /// First and next offset, whatever is committed.
+    pub(super) fn all(&self, topic: Topic, partition: u32) -> Result<(u64, u64), JournalError> {
+        self.ask(&self.all, topic, partition)
+    }
+
+    /// The cluster's id.
+    pub(super) fn cluster(&self) -> Result<String, JournalError> {
+        let unknown =
+            || JournalError::Unavailable { operation: "ask for the cluster's id", reason: "no answer in time".to_owned() };
+        self.committed.client().fetch_cluster_id(self.answer_timeout).ok_or_else(unknown)
+    }
+
+    fn ask(&self, client: &BaseConsumer, topic: Topic, partition: u32) -> Result<(u64, u64), JournalError> {
+        let operation = "ask where a partition begins and ends";
+        let (low, high) = client
+            .fetch_watermarks(topic.name(), native(partition)?, self.answer_timeout)
+            .map_err(|error| failure(operation, &error))?;
+        self.serve();
+        match (u64::try_from(low), u64::try_from(high)) {
+            (Ok(low), Ok(high)) => Ok((low, high)),
+            _ => Err(JournalError::Unavailable { operation, reason: format!("bounds {low} and {high}") }),
+        }
+    }
+
+    /// Takes what the clients have to say out of their queues; only the log lines matter, and those the library writes itself.
+    fn serve(&self) {
+        for client in [&self.committed, &self.all] {
+            if let Some(Err(error)) = client.poll(Duration::ZERO) {
+                tracing::debug!(%error, "kafka client");
+            }
+        }
+    }
+}

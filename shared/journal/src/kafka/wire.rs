@@ -1,0 +1,85 @@
+//! Records as the client library has them, both ways.
+
+use custos_domain::Timestamp;
+use custos_messages::Record;
+use rdkafka::Timestamp as BrokerTime;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+use rdkafka::types::RDKafkaErrorCode;
+
+use crate::{Entry, JournalError};
+
+/// A partition's number as the library counts.
+pub(super) fn native(partition: u32) -> Result<i32, JournalError> {
+    i32::try_from(partition).map_err(|_| JournalError::Misconfigured(format!("there is no partition {partition}")))
+}
+
+/// An offset as the library counts.
+pub(super) fn native_offset(offset: u64) -> Result<i64, JournalError> {
+    i64::try_from(offset).map_err(|_| JournalError::Misconfigured(format!("there is no offset {offset}")))
+}
+
+/// Key, value and headers of a record.
+pub(super) fn bytes(record: &Record) -> usize {
+    let headers = record.headers.iter().map(|(name, value)| name.len().saturating_add(value.len()));
+    let value = record.value.as_ref().map_or(0, Vec::len);
+    headers.fold(record.key.len().saturating_add(value), usize::saturating_add)
+}
+
+pub(super) fn headers(record: &Record) -> OwnedHeaders {
+    record.headers.iter().fold(OwnedHeaders::new_with_capacity(record.headers.len()), |headers, (name, value)| {
+        headers.insert(Header { key: name, value: Some(value) })
+    })
+}
+
+pub(super) fn entry(message: &BorrowedMessage<'_>) -> Result<Entry, JournalError> {
+    let misplaced = || JournalError::Misconfigured(format!("{} has a record with no place", message.topic()));
+    let headers = message.headers().map_or_else(Vec::new, |headers| {
+        headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect()
+    });
+    let at = match message.timestamp() {
+        BrokerTime::LogAppendTime(millis) => u64::try_from(millis).ok().map(Timestamp),
+        BrokerTime::CreateTime(_) | BrokerTime::NotAvailable => None,
+    };
+    Ok(Entry {
+        partition: u32::try_from(message.partition()).map_err(|_| misplaced())?,
+        offset: u64::try_from(message.offset()).map_err(|_| misplaced())?,
+        at,
+        record: Record {
+            key: message.key().unwrap_or_default().to_vec(),
+            value: message.payload().map(<[u8]>::to_vec),
+            headers,
+        },
+    })
+}
+
+/// What an error outside of transactions means: the cluster is set up wrongly, or does not answer now.
+pub(super) fn failure(operation: &'static str, error: &KafkaError) -> JournalError {
+    let wrong = matches!(error, KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_) | KafkaError::Nul(_))
+        || error.rdkafka_error_code().is_some_and(halts);
+    if wrong {
+        JournalError::Misconfigured(format!("{operation}: {error}"))
+    } else {
+        JournalError::Unavailable { operation, reason: error.to_string() }
+    }
+}
+
+/// Whether only a human can mend what this code says.
+pub(super) const fn halts(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::UnknownTopic
+            | Code::UnknownTopicOrPartition
+            | Code::UnknownPartition
+            | Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::TransactionalIdAuthorizationFailed
+            | Code::SaslAuthenticationFailed
+            | Code::UnsupportedVersion
+            | Code::AutoOffsetReset
+            | Code::OffsetOutOfRange
+            | Code::FencedInstanceId
+    )
+}
