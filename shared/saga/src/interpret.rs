@@ -135,6 +135,17 @@ impl Instance {
         matches!(self.phase, Phase::Completed | Phase::Unwound | Phase::Parked)
     }
 
+    /// Whether `step` is done and not taken back.
+    #[must_use]
+    pub fn is_done(&self, step: usize) -> bool {
+        self.done & bit(step) != 0
+    }
+
+    /// Marks `step` as done: for reading an instance back.
+    pub fn mark_done(&mut self, step: usize) {
+        self.done |= bit(step);
+    }
+
     /// Whether an answer to `command` (none for a fact) is one that it waits for.
     #[must_use]
     pub fn awaits(&self, command: Option<CommandId>) -> bool {
