@@ -179,6 +179,9 @@ impl Writer {
         }
         let end = self.length + wide(bytes.len());
         let say = |error: std::io::Error| error.to_string();
+        if end > Place::LAST {
+            return Err(format!("the log is full: {end} bytes"));
+        }
         if end > self.capacity {
             let capacity = (end / GROWTH_BYTES + 1) * GROWTH_BYTES;
             let zeros = usize::try_from(capacity - end).map_err(|error| error.to_string())?;
