@@ -1,0 +1,244 @@
+//! The signing guard: the durable memory that keeps an intent from being paid twice.
+//!
+//! Invariants: a signature leaves this process only after its record is durable; an intent is bound to one wallet and nonce, and
+//! that nonce to the intent, for ever, by the database's own constraints; a further attempt at an intent shares its nonce, so
+//! that at most one of them can be mined; a refusal stays a refusal. The guard trusts nothing that the rest of the system says.
+
+use std::future::Future;
+
+use custos_domain::{Amount, ChainId, Digest, IntentId, Timestamp, WalletId};
+use custos_messages::treasury::SignRefusal;
+
+use crate::WalletError;
+use crate::checkpoint::Mark;
+use crate::transaction::SignedBytes;
+
+mod sql;
+
+pub use sql::SqlGuard;
+
+/// A replacement raises both fee fields to this many hundredths of the highest earlier attempt, rounded up.
+const REPLACEMENT_PERCENT: u128 = 110;
+
+/// A request for a signature, after all other checks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// What is paid.
+    pub intent: IntentId,
+    /// Digest of all that the intent says: another content under the same id is refused.
+    pub content: Digest,
+    /// The wallet that pays.
+    pub wallet: WalletId,
+    /// Its chain.
+    pub chain: ChainId,
+    /// The nonce that the transaction consumes.
+    pub nonce: u64,
+    /// Digest of intent, content, wallet and the unsigned transaction.
+    pub attempt: Digest,
+    /// `maxFeePerGas`, in wei.
+    pub max_fee_per_gas: Amount,
+    /// `maxPriorityFeePerGas`, in wei.
+    pub max_priority_fee_per_gas: Amount,
+    /// The policy that the checks were made under.
+    pub policy_version: u32,
+    /// Log time of the order.
+    pub at: Timestamp,
+    /// What limits a first signature.
+    pub first: FirstLimit,
+}
+
+/// What a first signature of an intent needs; later ones at the same nonce add no risk and are free of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstLimit {
+    /// A client's intent: not after this moment.
+    Until(Timestamp),
+    /// A house intent: at most so many for the wallet in a day (UTC) of log time.
+    PerDay(u32),
+}
+
+/// What the guard decided, and where its records then stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The decision.
+    pub outcome: Outcome,
+    /// The last record.
+    pub head: Mark,
+}
+
+/// What the guard decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The bytes may leave.
+    Granted(Grant, SignedBytes),
+    /// They may not, now or later.
+    Refused(SignRefusal),
+}
+
+/// Why the bytes may leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// The first signature of the intent.
+    Fresh,
+    /// Exactly this was signed before; the bytes are those of then.
+    Same,
+    /// A higher fee at the same nonce.
+    Replacement,
+}
+
+/// The guard's store. Every method first proves that the store still holds the record that `seen` names.
+pub trait Guard: Send + Sync + 'static {
+    /// The bytes already signed for exactly this attempt.
+    ///
+    /// # Errors
+    /// The store failed, or was rolled back.
+    fn recall(
+        &self,
+        attempt: &Digest,
+        seen: &Mark,
+    ) -> impl Future<Output = Result<(Option<SignedBytes>, Mark), WalletError>> + Send;
+
+    /// Remembers that a policy of `version` was shown; gives the highest version ever shown.
+    ///
+    /// # Errors
+    /// The store failed, or was rolled back.
+    fn policy_shown(&self, version: u32, seen: &Mark) -> impl Future<Output = Result<u32, WalletError>> + Send;
+
+    /// Decides about `claim`. If it is granted and new, the record and the bytes of `sign` are made durable, in one
+    /// transaction with the decision, before this returns. `sign` is not called for a refusal.
+    ///
+    /// # Errors
+    /// The store or `sign` failed, or the store was rolled back; then nothing was recorded.
+    fn claim<S>(&self, claim: &Claim, seen: &Mark, sign: S) -> impl Future<Output = Result<Verdict, WalletError>> + Send
+    where
+        S: FnOnce() -> Result<SignedBytes, WalletError> + Send;
+}
+
+/// What an intent is bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Binding {
+    content: Digest,
+    wallet: WalletId,
+    chain: ChainId,
+    nonce: u64,
+    /// Highest `maxFeePerGas` and `maxPriorityFeePerGas` of the attempts, each for itself.
+    highest: (Amount, Amount),
+}
+
+/// What the store knows about a claim.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Known {
+    /// The intent's own binding.
+    binding: Option<Binding>,
+    /// The intent that holds the nonce.
+    nonce_of: Option<IntentId>,
+    /// First signatures of house intents for the wallet on the claim's day.
+    house_today: u64,
+    /// The highest policy version shown so far.
+    policy_version: u32,
+}
+
+/// The guard's whole decision, for a claim whose exact attempt is not on record.
+fn rule(claim: &Claim, known: &Known) -> Result<Grant, SignRefusal> {
+    if known.policy_version > claim.policy_version {
+        return Err(SignRefusal::PolicyRefused);
+    }
+    if let Some(bound) = &known.binding {
+        let same_place = bound.wallet == claim.wallet && bound.chain == claim.chain && bound.nonce == claim.nonce;
+        if !same_place || bound.content != claim.content {
+            return Err(SignRefusal::IntentTaken);
+        }
+        let (fee, tip) = bound.highest;
+        let raised = enough(claim.max_fee_per_gas, fee) && enough(claim.max_priority_fee_per_gas, tip);
+        return if raised { Ok(Grant::Replacement) } else { Err(SignRefusal::WeakReplacement) };
+    }
+    if known.nonce_of.is_some() {
+        return Err(SignRefusal::NonceTaken);
+    }
+    match claim.first {
+        FirstLimit::Until(moment) if claim.at > moment => Err(SignRefusal::Expired),
+        FirstLimit::PerDay(most) if known.house_today >= u64::from(most) => Err(SignRefusal::HouseRefused),
+        FirstLimit::Until(_) | FirstLimit::PerDay(_) => Ok(Grant::Fresh),
+    }
+}
+
+/// Whether `new` is at least 110 % of `old`, rounded up, and more than it; a product beyond 128 bits is never reached.
+fn enough(new: Amount, old: Amount) -> bool {
+    old.times(REPLACEMENT_PERCENT).is_ok_and(|least| new > old && new.base_units() >= least.base_units().div_ceil(100))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim() -> Claim {
+        Claim {
+            intent: IntentId([1; 32]),
+            content: Digest([2; 32]),
+            wallet: WalletId([3; 16]),
+            chain: ChainId::eip155(1),
+            nonce: 7,
+            attempt: Digest([4; 32]),
+            max_fee_per_gas: Amount::new(111),
+            max_priority_fee_per_gas: Amount::new(12),
+            policy_version: 1,
+            at: Timestamp(1_000),
+            first: FirstLimit::Until(Timestamp(1_000)),
+        }
+    }
+
+    fn bound(change: impl FnOnce(&mut Binding)) -> Known {
+        let claim = claim();
+        let mut binding = Binding {
+            content: claim.content,
+            wallet: claim.wallet,
+            chain: claim.chain,
+            nonce: claim.nonce,
+            highest: (Amount::new(100), Amount::new(10)),
+        };
+        change(&mut binding);
+        Known { binding: Some(binding), nonce_of: Some(claim.intent), ..Known::default() }
+    }
+
+    #[test]
+    fn the_guard_rules_as_the_table_says() {
+        use SignRefusal::{Expired, HouseRefused, IntentTaken, NonceTaken, PolicyRefused};
+        let house = |house_today| Known { house_today, ..Known::default() };
+        let cases: Vec<(&str, Claim, Known, Result<Grant, SignRefusal>)> = vec![
+            ("first, at the last moment", claim(), Known::default(), Ok(Grant::Fresh)),
+            ("first, too late", Claim { at: Timestamp(1_001), ..claim() }, Known::default(), Err(Expired)),
+            ("later ones do not expire", Claim { at: Timestamp(9_999), ..claim() }, bound(|_| ()), Ok(Grant::Replacement)),
+            ("other nonce", claim(), bound(|b| b.nonce = 8), Err(IntentTaken)),
+            ("other wallet", claim(), bound(|b| b.wallet = WalletId([9; 16])), Err(IntentTaken)),
+            ("other chain", claim(), bound(|b| b.chain = ChainId::eip155(2)), Err(IntentTaken)),
+            ("other content", claim(), bound(|b| b.content = Digest([9; 32])), Err(IntentTaken)),
+            ("nonce of another", claim(), Known { nonce_of: Some(IntentId([8; 32])), ..Known::default() }, Err(NonceTaken)),
+            ("older policy", claim(), Known { policy_version: 2, ..Known::default() }, Err(PolicyRefused)),
+            ("house below its cap", Claim { first: FirstLimit::PerDay(2), ..claim() }, house(1), Ok(Grant::Fresh)),
+            ("house at its cap", Claim { first: FirstLimit::PerDay(2), ..claim() }, house(2), Err(HouseRefused)),
+        ];
+        for (name, claim, known, expected) in cases {
+            assert_eq!(rule(&claim, &known), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_replacement_raises_both_fields_by_ten_percent_rounded_up() {
+        // (highest fee, highest tip) and (new fee, new tip).
+        for (old, new, ok) in [
+            ((100, 10), (110, 11), true),
+            ((100, 10), (109, 11), false),
+            ((100, 10), (110, 10), false),
+            ((101, 10), (111, 11), false),
+            ((101, 10), (112, 11), true),
+            ((1, 1), (2, 2), true),
+            ((1, 1), (1, 1), false),
+            ((0, 0), (0, 0), false),
+            ((u128::MAX, 1), (u128::MAX, 2), false),
+        ] {
+            let known = bound(|b| b.highest = (Amount::new(old.0), Amount::new(old.1)));
+            let claim =
+                Claim { max_fee_per_gas: Amount::new(new.0), max_priority_fee_per_gas: Amount::new(new.1), ..claim() };
+            assert_eq!(rule(&claim, &known).is_ok(), ok, "{old:?} to {new:?}");
+        }
+    }
+}
