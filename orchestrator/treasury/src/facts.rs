@@ -1,0 +1,129 @@
+//! Facts about nonces: whose they are, and what a transaction means that is not one of ours.
+//!
+//! A stranger at one of our nonces proves something only at finality, and only when every signature for the payment is known:
+//! while an order to sign is unanswered, the stranger might be the very transaction that it made.
+
+use custos_messages::accounts::AlarmCode;
+use custos_messages::treasury::{Sent, SpendFact, SpendNews};
+
+use crate::desk::Desk;
+use crate::lifecycle::{Event, inclusion};
+use crate::state::{Bump, Entity, Flight, Key, Payment, Purpose, Quoting, Stage};
+
+impl Desk<'_, '_> {
+    /// What the node said to bytes: routed by the transaction.
+    pub(crate) fn sent(&mut self, sent: Sent) {
+        match self.state.get(&Key::Tx(sent.wallet, sent.tx)) {
+            Some(Entity::Owner(intent)) => {
+                let intent = *intent;
+                self.payment(sent.wallet, intent, Event::Sent(sent));
+            }
+            _ => self.drop("unknown-transaction"),
+        }
+    }
+
+    /// A transaction of a hot address: routed by its nonce.
+    pub(crate) fn spend(&mut self, fact: SpendFact) {
+        match self.state.get(&Key::Slot(fact.wallet, fact.nonce)) {
+            Some(Entity::Owner(intent)) => {
+                let intent = *intent;
+                self.payment(fact.wallet, intent, Event::Spend(fact));
+            }
+            _ => self.spent_without_us(&fact),
+        }
+    }
+
+    /// A nonce that no payment of ours has: somebody else holds the key, or this state is not the only one.
+    fn spent_without_us(&mut self, fact: &SpendFact) {
+        let Some(wallet) = self.wallet_mut(fact.wallet) else { return self.drop("unknown-wallet") };
+        match fact.news {
+            SpendNews::Seen => self.alarm(AlarmCode::ForeignSpend, fact.tx.to_string()),
+            SpendNews::Unseen => self.drop("foreign-spend"),
+            SpendNews::Final => {
+                // At finality the nonce is gone; one that we had not reached is passed over.
+                wallet.next_nonce = wallet.next_nonce.map(|next| next.max(fact.nonce.saturating_add(1)));
+                self.drop("foreign-spend");
+            }
+        }
+    }
+
+    /// A stranger while the first signature is ordered.
+    pub(crate) fn stranger(&mut self, payment: &mut Payment, fact: &SpendFact) {
+        let now = inclusion(fact);
+        match fact.news {
+            SpendNews::Seen => self.drop("stranger-not-final"),
+            SpendNews::Unseen if payment.consumed.as_ref().is_some_and(|held| held.tx == now.tx) => payment.consumed = None,
+            SpendNews::Unseen => self.drop("stranger-not-final"),
+            SpendNews::Final if payment.consumed.as_ref() == Some(&now) => self.drop("repeat"),
+            SpendNews::Final => {
+                payment.consumed = Some(now);
+                self.alarm(AlarmCode::ForeignSpend, fact.tx.to_string());
+            }
+        }
+    }
+
+    /// A stranger while signatures are out.
+    pub(crate) fn stranger_in_flight(&mut self, payment: &mut Payment, flight: Flight, fact: &SpendFact) -> Stage {
+        let unanswered = matches!(flight.bump, Bump::Ordered(_));
+        if unanswered || fact.news != SpendNews::Final {
+            self.stranger(payment, fact);
+            return Stage::Sent(flight);
+        }
+        self.alarm(AlarmCode::ForeignSpend, fact.tx.to_string());
+        self.prove(payment, &flight, inclusion(fact))
+    }
+
+    /// Only a no-op has a nonce before it is signed; whatever consumes that nonce does the no-op's work.
+    pub(crate) fn spent_while_quoting(&mut self, payment: &mut Payment, asked: Quoting, fact: &SpendFact) -> Stage {
+        if fact.news != SpendNews::Final || !matches!(payment.purpose, Purpose::NoOp { .. }) {
+            self.drop("stranger-not-final");
+            return Stage::Quoting(asked);
+        }
+        self.alarm(AlarmCode::ForeignSpend, fact.tx.to_string());
+        self.disarm(crate::desk::Timer::Payment(payment.wallet, payment.intent()));
+        Stage::Impossible(inclusion(fact))
+    }
+
+    pub(crate) fn spent_while_parked(&mut self, payment: &mut Payment, fact: &SpendFact) -> Stage {
+        match (&payment.purpose, fact.news) {
+            (Purpose::NoOp { .. }, SpendNews::Final) => Stage::Impossible(inclusion(fact)),
+            // A human decides about a parked payment; the fact is on chain for them to read.
+            _ => {
+                self.drop("parked");
+                Stage::Parked
+            }
+        }
+    }
+
+    /// A reorganisation below finality. What is final stays final in the books; the bytes go to the node again, so that it
+    /// becomes true again, and a human is called.
+    pub(crate) fn spent_after_final(
+        &mut self,
+        payment: &mut Payment,
+        flight: Flight,
+        paid: custos_messages::accounts::Inclusion,
+        fact: &SpendFact,
+    ) -> Stage {
+        if fact.news == SpendNews::Unseen && flight.holds(&fact.tx) {
+            self.alarm(AlarmCode::DeepReorg, fact.tx.to_string());
+            self.send_newest(payment, &flight);
+        } else {
+            self.drop("after-final");
+        }
+        Stage::Final(flight, paid)
+    }
+
+    /// The proof itself was reorganised away: nothing is sent, a human is called.
+    pub(crate) fn spent_after_impossible(
+        &mut self,
+        payment: &Payment,
+        proof: &custos_messages::accounts::Inclusion,
+        fact: &SpendFact,
+    ) {
+        if fact.news == SpendNews::Unseen && fact.tx == proof.tx {
+            self.alarm(AlarmCode::DeepReorg, payment.intent().to_string());
+        } else {
+            self.drop("after-final");
+        }
+    }
+}

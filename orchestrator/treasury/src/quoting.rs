@@ -1,0 +1,170 @@
+//! Before a signature: what would it cost, can the wallet pay it, and how long do we wait for that.
+
+use custos_domain::{Amount, AssetKind, CommandId, Digest, EthAddress};
+use custos_messages::accounts::PaymentRefusal;
+use custos_messages::blockchain::{BlockchainCommand, BlockchainOrder};
+use custos_messages::treasury::FeeQuote;
+use custos_messages::wallet::EthTransaction;
+
+use crate::desk::{Desk, Timer};
+use crate::fees;
+use crate::state::{Fees, Hot, Lack, Outlay, Payment, Purpose, Quoting, Stage};
+
+/// What is called, with what.
+pub(crate) struct Call {
+    pub(crate) from: EthAddress,
+    pub(crate) kind: AssetKind,
+    pub(crate) to: EthAddress,
+    pub(crate) value: Amount,
+    pub(crate) data: Vec<u8>,
+}
+
+impl Desk<'_, '_> {
+    /// Whether the request agrees with the policy; the signer judges the same again.
+    pub(crate) fn sound(&self, payment: &Payment) -> bool {
+        let Purpose::Client(take) = &payment.purpose else { return true };
+        let (intent, policy) = (&take.intent, self.policy());
+        let (Some(entry), Some(asset)) = (policy.chains.get(&intent.chain), policy.assets.get(&intent.asset)) else {
+            return false;
+        };
+        intent.from == entry.hot
+            && intent.fee.asset == entry.native
+            && intent.fee.max <= entry.fee_max
+            && asset.asset.chain == intent.chain
+            && asset.asset.kind == take.kind
+            && (take.kind == AssetKind::Native) == (intent.asset == entry.native)
+            && !intent.amount.is_zero()
+            && intent.chain.eip155_number().is_some()
+    }
+
+    /// Asks the chain for the `asked`th time.
+    pub(crate) fn ask(&mut self, payment: &Payment, asked: u32) -> Stage {
+        let question = self.question(payment, "quote", asked);
+        let every = self.chain_policy(&payment.chain).map(|entry| entry.fee_every).unwrap_or_default();
+        self.arm(Timer::Payment(payment.wallet, payment.intent()), every);
+        Stage::Quoting(Quoting { asked, question, open: true, lack: None })
+    }
+
+    /// Sends the question; the same question has the same name.
+    pub(crate) fn question(&mut self, payment: &Payment, step: &str, asked: u32) -> CommandId {
+        let call = self.call(payment);
+        let content =
+            Digest::of_parts("custos 2026 fee question", &[&call.from.0, &call.to.0, &call.value.to_be_bytes(), &call.data]);
+        let id = CommandId::derive(payment.intent().as_bytes(), step, asked, &content);
+        let Call { from, kind, to, value, data } = call;
+        let order = BlockchainOrder::Estimate { intent: payment.intent(), from, kind, to, value, data };
+        self.ask_chain(BlockchainCommand { id, wallet: payment.wallet, chain: payment.chain.clone(), order });
+        id
+    }
+
+    /// The timer while quoting: give up at the deadline, repeat an unanswered question, else ask anew.
+    pub(crate) fn ask_again(&mut self, payment: &mut Payment, last: Quoting) -> Stage {
+        match self.too_late(payment, last.lack) {
+            Some(reason) => self.refuse(payment, reason),
+            None if last.open => match self.ask(payment, last.asked) {
+                Stage::Quoting(again) => Stage::Quoting(Quoting { lack: last.lack, ..again }),
+                other => other,
+            },
+            None => match self.ask(payment, last.asked.saturating_add(1)) {
+                Stage::Quoting(again) => Stage::Quoting(Quoting { lack: last.lack, ..again }),
+                other => other,
+            },
+        }
+    }
+
+    /// The answer: sign, wait or refuse.
+    pub(crate) fn quoted(&mut self, payment: &mut Payment, asked: Quoting, question: CommandId, quote: &FeeQuote) -> Stage {
+        if !asked.open || asked.question != question {
+            self.drop("stale-reply");
+            return Stage::Quoting(asked);
+        }
+        let client = matches!(payment.purpose, Purpose::Client(_));
+        if client && *quote == FeeQuote::WouldRevert {
+            return self.refuse(payment, PaymentRefusal::WouldRevert);
+        }
+        if let Some(PaymentRefusal::Expired) = self.too_late(payment, None) {
+            return self.refuse(payment, PaymentRefusal::Expired);
+        }
+        let lack = match self.affordable(payment, quote) {
+            Ok((fees, outlay, nonce)) => {
+                self.reserve(payment, Some(outlay));
+                return self.order_first(payment, fees, nonce);
+            }
+            Err(lack) => lack,
+        };
+        match self.too_late(payment, Some(lack)) {
+            Some(reason) => self.refuse(payment, reason),
+            None => Stage::Quoting(Quoting { open: false, lack: Some(lack), ..asked }),
+        }
+    }
+
+    /// Why it is too late for a first signature, if it is. A no-op waits for ever: its nonce must be consumed.
+    fn too_late(&self, payment: &Payment, lack: Option<Lack>) -> Option<PaymentRefusal> {
+        let Purpose::Client(take) = &payment.purpose else { return None };
+        match lack {
+            _ if self.at >= take.intent.expires => Some(PaymentRefusal::Expired),
+            Some(Lack::Fee) if self.at >= payment.deadline => Some(PaymentRefusal::FeeAboveEnvelope),
+            Some(Lack::Funds) if self.at >= payment.deadline => Some(PaymentRefusal::WalletShort),
+            _ => None,
+        }
+    }
+
+    /// Fees, what they reserve, and the nonce that the wallet gives; or what lacks.
+    fn affordable(&mut self, payment: &Payment, quote: &FeeQuote) -> Result<(Fees, Outlay, u64), Lack> {
+        let fees = fees::first(quote, payment.envelope()).ok_or(Lack::Fee)?;
+        let outlay = self.outlay(payment, &fees).ok_or(Lack::Funds)?;
+        let FeeQuote::Quote { native_balance, asset_balance, next_nonce, .. } = quote else { return Err(Lack::Fee) };
+        let entry = self.chain_policy(&payment.chain).ok_or(Lack::Funds)?;
+        let paid = match &payment.purpose {
+            Purpose::Client(take) => take.intent.asset.clone(),
+            Purpose::NoOp { .. } => entry.native.clone(),
+        };
+        let wallet = self.wallet_mut(payment.wallet).ok_or(Lack::Funds)?;
+        if !matches!(wallet.hot, Hot::Watching(_) | Hot::Watched(_)) {
+            return Err(Lack::Funds);
+        }
+        let suffices = |balance: Amount, asset, needed: Amount| {
+            let reserved = wallet.reserved.get(asset).copied().unwrap_or_default();
+            reserved.plus(needed).is_ok_and(|sum| sum <= balance)
+        };
+        let covered = suffices(*native_balance, &entry.native, outlay.native)
+            && (outlay.token.is_zero() || suffices(*asset_balance, &paid, outlay.token));
+        let nonce = match payment.purpose {
+            Purpose::NoOp { nonce, .. } => nonce,
+            Purpose::Client(_) => wallet.next_nonce.unwrap_or(*next_nonce),
+        };
+        // The last number could not be followed by another.
+        if covered && nonce < u64::MAX { Ok((fees, outlay, nonce)) } else { Err(Lack::Funds) }
+    }
+
+    /// What a signature with these fees may spend.
+    pub(crate) fn outlay(&self, payment: &Payment, fees: &Fees) -> Option<Outlay> {
+        let highest = fees::total(fees)?;
+        match &payment.purpose {
+            Purpose::Client(take) if take.kind == AssetKind::Native => {
+                Some(Outlay { native: highest.plus(take.intent.amount).ok()?, token: Amount::ZERO })
+            }
+            Purpose::Client(take) => Some(Outlay { native: highest, token: take.intent.amount }),
+            Purpose::NoOp { .. } => Some(Outlay { native: highest, token: Amount::ZERO }),
+        }
+    }
+
+    /// What is called on chain. It never changes for a payment, so every attempt says the same.
+    pub(crate) fn call(&self, payment: &Payment) -> Call {
+        match &payment.purpose {
+            Purpose::Client(take) => {
+                let intent = &take.intent;
+                let (to, value, data) = match &take.kind {
+                    AssetKind::Native => (intent.to, intent.amount, Vec::new()),
+                    AssetKind::Erc20 { contract } => {
+                        (*contract, Amount::ZERO, EthTransaction::erc20_transfer(&intent.to, intent.amount))
+                    }
+                };
+                Call { from: intent.from, kind: take.kind.clone(), to, value, data }
+            }
+            Purpose::NoOp { hot, .. } => {
+                Call { from: *hot, kind: AssetKind::Native, to: *hot, value: Amount::ZERO, data: Vec::new() }
+            }
+        }
+    }
+}

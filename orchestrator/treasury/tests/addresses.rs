@@ -1,0 +1,52 @@
+//! Given a request for a deposit address, expect one index per saga, and nothing handed out before it is watched.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod desk;
+
+use custos_domain::{AccountId, EthAddress};
+use custos_messages::treasury::{AllocateAddress, TreasuryInput};
+use custos_messages::watch::{AddressRole, WatchRecord};
+
+use desk::{Shard, chain, derived, orders, saga, tenant, wallet, watching, words};
+
+fn request(n: u8) -> TreasuryInput {
+    let account = AccountId::derive(&tenant(), "client");
+    TreasuryInput::AllocateAddress(AllocateAddress { saga: saga(n), account, wallet: wallet(), chain: chain() })
+}
+
+#[test]
+fn an_address_is_derived_watched_and_only_then_handed_out() {
+    let mut shard = Shard::open();
+    let order = orders(&shard.give(request(1))).remove(0);
+    assert_eq!(orders(&shard.fire()), [order.clone()], "an unanswered order is repeated under its name");
+    let effects = shard.give(derived(&order, EthAddress([4; 20])));
+    assert_eq!(words(&effects), [""; 0]);
+    assert!(matches!(effects.watch.as_slice(), [WatchRecord::Address(entry)] if entry.role == AddressRole::Deposit));
+    assert_eq!(shard.fire().watch, effects.watch, "an unconfirmed watch record is written again");
+    assert_eq!(words(&shard.give(watching(EthAddress([4; 20])))), ["ready m/44'/60'/0'/0/0"]);
+    assert!(shard.timers.is_empty());
+    assert_eq!(words(&shard.give(request(1))), ["ready m/44'/60'/0'/0/0"], "a repeat gets the same address");
+    assert_eq!(shard.give(watching(EthAddress([4; 20]))).dropped, Some("repeat"));
+}
+
+#[test]
+fn every_saga_has_an_index_of_its_own() {
+    let mut shard = Shard::open();
+    let first = orders(&shard.give(request(1))).remove(0);
+    let second = orders(&shard.give(request(2))).remove(0);
+    assert_ne!(first.id, second.id);
+    assert_eq!(shard.give(request(2)).dropped, Some("repeat"));
+    shard.give(derived(&second, EthAddress([5; 20])));
+    assert_eq!(words(&shard.give(watching(EthAddress([5; 20])))), ["ready m/44'/60'/0'/0/1"]);
+    assert_eq!(shard.give(derived(&second, EthAddress([6; 20]))).dropped, Some("stale-reply"));
+}
+
+#[test]
+fn what_is_not_ours_is_dropped_by_name() {
+    let mut shard = Shard::open();
+    let account = AccountId::derive(&tenant(), "client");
+    let foreign = AllocateAddress { saga: saga(1), account, wallet: wallet(), chain: custos_domain::ChainId::eip155(5) };
+    assert_eq!(shard.give(TreasuryInput::AllocateAddress(foreign)).dropped, Some("unknown-wallet"));
+    assert_eq!(shard.give(watching(EthAddress([6; 20]))).dropped, Some("unknown-address"));
+}

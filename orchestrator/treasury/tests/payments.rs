@@ -1,0 +1,336 @@
+//! Given a payment somewhere in its life, when something happens, expect commands and news.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod desk;
+
+use custos_domain::{Amount, EthAddress, IntentId, TxHash};
+use custos_messages::blockchain::BlockchainCommand;
+use custos_messages::treasury::{ChainMark, FeeQuote, SendOutcome, SignRefusal, SpendNews, TreasuryInput};
+use custos_messages::wallet::{Purpose as SignPurpose, WalletCommand};
+use custos_treasury::{Entity, Hot, Key, Stage};
+
+use desk::{
+    ENVELOPE, HOT, Shard, TOKEN, at, chain, derived, orders, pay, policy, questions, quote, quoted, refused, said, sends,
+    sent_tx, sign_order, signed, signed_policy, spend, spent, take, wallet, words,
+};
+
+fn first(n: u8) -> IntentId {
+    take(n, "ETH", 100).intent.id
+}
+
+/// The `n`th payment of 100 wei, up to its order to sign.
+fn ordered(shard: &mut Shard, n: u8, code: &str) -> WalletCommand {
+    let taken = shard.give(pay(&take(n, code, 100)));
+    assert_eq!(words(&taken), ["taken"]);
+    let quoted = shard.give(quoted(&questions(&taken)[0], quote(10)));
+    orders(&quoted).remove(0)
+}
+
+/// Up to its first bytes at the node.
+fn airborne(shard: &mut Shard, n: u8, code: &str) -> BlockchainCommand {
+    let order = ordered(shard, n, code);
+    let effects = shard.give(signed(&order));
+    sends(&effects).remove(0)
+}
+
+#[test]
+fn a_payment_goes_from_question_to_final_with_one_nonce_and_the_same_bytes() {
+    let mut shard = Shard::open();
+    let order = ordered(&mut shard, 1, "ETH");
+    let tx = &sign_order(&order).tx;
+    assert_eq!((tx.nonce, tx.to, tx.value, tx.chain_number), (5, EthAddress([1; 20]), Amount::new(100), 31337));
+    let effects = shard.give(signed(&order));
+    assert_eq!(words(&effects), ["signed 1 at 5"]);
+    let send = sends(&effects).remove(0);
+    assert_eq!(words(&shard.give(said(&send, SendOutcome::InPool))), [""; 0]);
+    assert_eq!(sends(&shard.fire()), [send.clone()], "the same bytes under the same name");
+    assert_eq!(words(&shard.give(said(&send, SendOutcome::NonceSpent))), [""; 0]);
+    assert_eq!(words(&shard.give(spend(sent_tx(&send), 5, SpendNews::Seen))), ["seen"]);
+    assert!(shard.timers.keys().all(|timer| timer.0[0] != 3), "in a block nothing is sent");
+    assert_eq!(words(&shard.give(spend(sent_tx(&send), 5, SpendNews::Final))), ["final"]);
+    assert!(matches!(shard.stage(first(1)), Stage::Final(..)));
+    assert_eq!(words(&shard.give(pay(&take(1, "ETH", 100)))), ["final"], "a repeat is answered with the latest news");
+    let Entity::Wallet(held) = &shard.state[&Key::Wallet(wallet())] else { panic!() };
+    assert!(held.reserved.is_empty());
+}
+
+#[test]
+fn a_token_is_paid_by_a_call_of_its_contract() {
+    let mut shard = Shard::open();
+    let order = ordered(&mut shard, 1, "USDX");
+    let tx = &sign_order(&order).tx;
+    assert_eq!((tx.to, tx.value), (TOKEN, Amount::ZERO));
+    assert_eq!(tx.data.len(), 68);
+    assert!(matches!(&sign_order(&order).purpose, SignPurpose::Pay { intent, .. } if intent.amount == Amount::new(100)));
+}
+
+#[test]
+fn a_fee_above_the_envelope_is_waited_for_and_then_refused_without_a_nonce() {
+    let mut shard = Shard::open();
+    let taken = shard.give(pay(&take(1, "ETH", 100)));
+    let mut question = questions(&taken).remove(0);
+    let mut refusal = Vec::new();
+    for _ in 0..20 {
+        assert!(orders(&shard.give(quoted(&question, quote(ENVELOPE / 1_000 + 1)))).is_empty());
+        let effects = shard.fire();
+        refusal = words(&effects);
+        match questions(&effects).first() {
+            Some(next) => {
+                assert_ne!(next.id, question.id, "a question answered is not asked again under its name");
+                question = next.clone();
+            }
+            None => break,
+        }
+    }
+    assert_eq!(refusal, ["refused FeeAboveEnvelope"]);
+    assert!(!shard.state.keys().any(|key| matches!(key, Key::Slot(..))));
+    assert_eq!(words(&shard.give(pay(&take(1, "ETH", 100)))), ["refused FeeAboveEnvelope"]);
+    assert_eq!(shard.give(quoted(&question, quote(1))).dropped, Some("stale-reply"));
+}
+
+#[test]
+fn an_unanswered_question_is_repeated_under_the_same_name() {
+    let mut shard = Shard::open();
+    let taken = shard.give(pay(&take(1, "ETH", 100)));
+    assert_eq!(questions(&shard.fire()), questions(&taken));
+}
+
+#[test]
+fn the_wallet_must_hold_what_every_unmined_signature_may_spend() {
+    let mut shard = Shard::open();
+    let poor = |native: u128| FeeQuote::Quote {
+        gas_limit: 1_000,
+        max_fee_per_gas: Amount::new(10),
+        max_priority_fee_per_gas: Amount::new(1),
+        native_balance: Amount::new(native),
+        asset_balance: Amount::new(native),
+        next_nonce: 5,
+    };
+    let taken = shard.give(pay(&take(1, "ETH", 100)));
+    assert_eq!(orders(&shard.give(quoted(&questions(&taken)[0], poor(10_100)))).len(), 1);
+    let taken = shard.give(pay(&take(2, "ETH", 100)));
+    assert!(orders(&shard.give(quoted(&questions(&taken)[0], poor(20_199)))).is_empty(), "the first still needs its share");
+    let asked = shard.fire();
+    let again = questions(&asked).into_iter().chain(questions(&shard.fire())).next().unwrap();
+    assert_eq!(orders(&shard.give(quoted(&again, poor(20_200)))).len(), 1);
+}
+
+#[test]
+fn a_call_that_would_revert_or_an_expired_intent_is_refused_before_signing() {
+    let mut shard = Shard::open();
+    let taken = shard.give(pay(&take(1, "USDX", 100)));
+    assert_eq!(words(&shard.give(quoted(&questions(&taken)[0], FeeQuote::WouldRevert))), ["refused WouldRevert"]);
+    let mut late = take(2, "ETH", 100);
+    late.intent.expires = shard.now;
+    let taken = shard.give(pay(&late));
+    assert_eq!(words(&shard.give(quoted(&questions(&taken)[0], quote(10)))), ["refused Expired"]);
+}
+
+#[test]
+fn a_request_that_contradicts_the_policy_is_refused_at_once() {
+    let mut shard = Shard::open();
+    let mut other = take(1, "ETH", 100);
+    other.intent.from = EthAddress([8; 20]);
+    assert_eq!(words(&shard.give(pay(&other))), ["taken", "refused SignerRefused"]);
+    let mut changed = other.clone();
+    changed.intent.amount = Amount::new(101);
+    assert_eq!(shard.give(pay(&changed)).dropped, Some("intent-contradicts"));
+}
+
+#[test]
+fn a_refused_signature_gives_its_nonce_to_the_next_payment() {
+    let mut shard = Shard::open();
+    let order = ordered(&mut shard, 1, "ETH");
+    let effects = shard.give(refused(&order, SignRefusal::NotApproved));
+    assert_eq!(words(&effects), ["refused SignerRefused"]);
+    assert_eq!(sign_order(&ordered(&mut shard, 2, "ETH")).tx.nonce, 5);
+}
+
+#[test]
+fn a_refused_signature_below_others_is_filled_with_a_no_op() {
+    let mut shard = Shard::open();
+    let low = ordered(&mut shard, 1, "ETH");
+    assert_eq!(sign_order(&ordered(&mut shard, 2, "ETH")).tx.nonce, 6);
+    let effects = shard.give(refused(&low, SignRefusal::Expired));
+    assert_eq!(words(&effects), ["refused Expired"]);
+    let effects = shard.give(quoted(&questions(&effects)[0], quote(10)));
+    let order = orders(&effects).remove(0);
+    let noop = IntentId::noop(&wallet(), 5);
+    assert!(matches!(sign_order(&order).purpose, SignPurpose::NoOp { intent, .. } if intent == noop));
+    let tx = &sign_order(&order).tx;
+    assert_eq!((tx.nonce, tx.to, tx.value, tx.data.len()), (5, HOT, Amount::ZERO, 0));
+    let effects = shard.give(signed(&order));
+    assert_eq!(words(&effects), [""; 0], "no withdrawal waits for a no-op");
+    let send = sends(&effects).remove(0);
+    shard.give(spend(sent_tx(&send), 5, SpendNews::Seen));
+    shard.give(spend(sent_tx(&send), 5, SpendNews::Final));
+    assert!(matches!(shard.stage(noop), Stage::Final(..)));
+}
+
+#[test]
+fn a_signature_that_treasury_does_not_know_parks_the_payment() {
+    let mut shard = Shard::open();
+    let order = ordered(&mut shard, 1, "ETH");
+    assert_eq!(words(&shard.give(refused(&order, SignRefusal::IntentTaken))), ["alarm SagaParked"]);
+    assert_eq!(*shard.stage(first(1)), Stage::Parked);
+}
+
+#[test]
+fn bytes_that_stay_out_of_a_block_are_replaced_within_the_envelope_and_then_a_human_is_called() {
+    let mut shard = Shard::open();
+    let mut send = airborne(&mut shard, 1, "ETH");
+    let mut last = (Amount::new(10), Amount::new(2));
+    let mut alarms = Vec::new();
+    let mut hashes = vec![sent_tx(&send)];
+    for _ in 0..400 {
+        let effects = shard.fire();
+        if let Some(next) = sends(&effects).first() {
+            assert_eq!(next.id, send.id);
+        }
+        for question in questions(&effects) {
+            let effects = shard.give(quoted(&question, quote(1)));
+            alarms.extend(words(&effects));
+            for order in orders(&effects) {
+                let tx = sign_order(&order).tx.clone();
+                let fees = (tx.max_fee_per_gas, tx.max_priority_fee_per_gas);
+                assert_eq!((tx.nonce, tx.gas_limit), (5, 1_000));
+                assert!(fees.0.base_units() * 10 >= last.0.base_units() * 11, "{fees:?} after {last:?}");
+                assert!(fees.1.base_units() * 10 >= last.1.base_units() * 11, "{fees:?} after {last:?}");
+                assert!(tx.fee_max().unwrap() <= Amount::new(ENVELOPE));
+                last = fees;
+                send = sends(&shard.give(signed(&order))).remove(0);
+                hashes.push(sent_tx(&send));
+            }
+        }
+        if !alarms.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(alarms, ["alarm FeeEnvelopeReached"]);
+    assert!(hashes.len() > 10, "{}", hashes.len());
+    assert_eq!(sends(&shard.fire()), [send], "the newest bytes go on being sent");
+    // Any of the signatures may be the one that is mined.
+    assert_eq!(words(&shard.give(spend(hashes[3], 5, SpendNews::Seen))), ["seen"]);
+    assert_eq!(words(&shard.give(spend(hashes[3], 5, SpendNews::Final))), ["final"]);
+}
+
+#[test]
+fn a_fee_that_the_node_calls_too_low_is_raised_at_once() {
+    let mut shard = Shard::open();
+    let send = airborne(&mut shard, 1, "ETH");
+    let effects = shard.give(said(&send, SendOutcome::FeeTooLow));
+    let effects = shard.give(quoted(&questions(&effects)[0], quote(500)));
+    assert_eq!(sign_order(&orders(&effects)[0]).tx.max_fee_per_gas, Amount::new(500));
+    assert_eq!(shard.give(said(&send, SendOutcome::FeeTooLow)).dropped, Some("known-already"));
+}
+
+#[test]
+fn bytes_that_the_node_will_never_take_call_a_human_once_and_stay() {
+    let mut shard = Shard::open();
+    let send = airborne(&mut shard, 1, "ETH");
+    assert_eq!(words(&shard.give(said(&send, SendOutcome::Invalid))), ["alarm SagaParked"]);
+    assert_eq!(shard.give(said(&send, SendOutcome::Invalid)).dropped, Some("known-already"));
+    assert_eq!(sends(&shard.fire()), [send]);
+}
+
+#[test]
+fn a_block_that_is_taken_back_sends_the_same_bytes_again() {
+    let mut shard = Shard::open();
+    let send = airborne(&mut shard, 1, "ETH");
+    let tx = sent_tx(&send);
+    shard.give(spend(tx, 5, SpendNews::Seen));
+    let effects = shard.give(spend(tx, 5, SpendNews::Unseen));
+    assert_eq!((words(&effects), sends(&effects)), (vec!["unseen".to_owned()], vec![send]));
+    assert_eq!(words(&shard.give(spend(tx, 5, SpendNews::Seen))), ["seen"]);
+}
+
+#[test]
+fn a_reverted_transfer_is_impossible_only_at_finality() {
+    let mut shard = Shard::open();
+    let send = airborne(&mut shard, 1, "USDX");
+    let reverted = |news| {
+        let mut fact = spent(sent_tx(&send), 5, news);
+        fact.succeeded = false;
+        TreasuryInput::Spend(fact)
+    };
+    assert_eq!(words(&shard.give(reverted(SpendNews::Seen))), ["seen"]);
+    assert_eq!(words(&shard.give(reverted(SpendNews::Final))), ["impossible"]);
+}
+
+#[test]
+fn a_stranger_at_our_nonce_is_proof_at_finality_and_calls_a_human() {
+    let mut shard = Shard::open();
+    airborne(&mut shard, 1, "ETH");
+    let stranger = TxHash([0xee; 32]);
+    assert_eq!(words(&shard.give(spend(stranger, 5, SpendNews::Seen))), [""; 0]);
+    assert_eq!(words(&shard.give(spend(stranger, 5, SpendNews::Final))), ["alarm ForeignSpend", "impossible"]);
+}
+
+#[test]
+fn a_stranger_proves_nothing_while_an_order_to_sign_is_unanswered() {
+    let mut shard = Shard::open();
+    let order = ordered(&mut shard, 1, "ETH");
+    assert_eq!(words(&shard.give(spend(TxHash([0xee; 32]), 5, SpendNews::Final))), ["alarm ForeignSpend"]);
+    assert_eq!(words(&shard.give(signed(&order))), ["signed 1 at 5", "impossible"]);
+    // Had the answer been the stranger itself, it would have been the payment.
+    let order = ordered(&mut shard, 2, "ETH");
+    let TreasuryInput::Signed(answer) = signed(&order) else { panic!() };
+    shard.give(spend(answer.tx, 6, SpendNews::Final));
+    assert_eq!(words(&shard.give(signed(&order))), ["signed 1 at 6", "final"]);
+    // And a refusal after a stranger leaves no nonce to fill.
+    let order = ordered(&mut shard, 3, "ETH");
+    shard.give(spend(TxHash([0xed; 32]), 7, SpendNews::Final));
+    assert_eq!(words(&shard.give(refused(&order, SignRefusal::NotApproved))), ["refused SignerRefused"]);
+    assert_eq!(sign_order(&ordered(&mut shard, 4, "ETH")).tx.nonce, 8);
+}
+
+#[test]
+fn a_nonce_that_nobody_was_given_calls_a_human_and_is_passed_over_at_finality() {
+    let mut shard = Shard::open();
+    airborne(&mut shard, 1, "ETH");
+    assert_eq!(words(&shard.give(spend(TxHash([0xee; 32]), 6, SpendNews::Seen))), ["alarm ForeignSpend"]);
+    shard.give(spend(TxHash([0xee; 32]), 6, SpendNews::Final));
+    assert_eq!(sign_order(&ordered(&mut shard, 2, "ETH")).tx.nonce, 7);
+}
+
+#[test]
+fn a_reorganisation_below_finality_sends_again_and_keeps_the_books() {
+    let mut shard = Shard::open();
+    let send = airborne(&mut shard, 1, "ETH");
+    shard.give(spend(sent_tx(&send), 5, SpendNews::Seen));
+    shard.give(spend(sent_tx(&send), 5, SpendNews::Final));
+    let effects = shard.give(spend(sent_tx(&send), 5, SpendNews::Unseen));
+    assert_eq!((words(&effects), sends(&effects)), (vec!["alarm DeepReorg".to_owned()], vec![send]));
+    assert!(matches!(shard.stage(first(1)), Stage::Final(..)));
+}
+
+#[test]
+fn marks_go_on_to_every_accounts_shard() {
+    let mut shard = Shard::open();
+    let mark = ChainMark { wallet: wallet(), chain: chain(), block: at(4) };
+    assert_eq!(words(&shard.give(TreasuryInput::BlockMark(mark))), ["mark 4 to 0", "mark 4 to 1"]);
+}
+
+#[test]
+fn nothing_is_paid_from_an_address_that_the_policy_does_not_name() {
+    let mut shard = Shard::bare();
+    let asked = shard.give(TreasuryInput::Policy(signed_policy(&policy())));
+    assert_eq!(words(&shard.give(derived(&orders(&asked)[0], EthAddress([3; 20])))), ["alarm SagaParked"]);
+    let taken = shard.give(pay(&take(1, "ETH", 100)));
+    assert!(orders(&shard.give(quoted(&questions(&taken)[0], quote(10)))).is_empty());
+    // A policy that names the address puts it right.
+    let mut second = policy();
+    second.version = 2;
+    second.chains.get_mut(&chain()).unwrap().hot = EthAddress([3; 20]);
+    assert_eq!(shard.give(TreasuryInput::Policy(signed_policy(&second))).watch.len(), 1);
+    let Entity::Wallet(held) = &shard.state[&Key::Wallet(wallet())] else { panic!() };
+    assert_eq!(held.hot, Hot::Watching(EthAddress([3; 20])));
+    assert_eq!(shard.give(TreasuryInput::Policy(signed_policy(&policy()))).dropped, Some("old-policy"));
+}
+
+#[test]
+fn without_a_policy_nothing_is_heard() {
+    let mut shard = Shard::bare();
+    assert_eq!(shard.give(pay(&take(1, "ETH", 1))).dropped, Some("no-policy"));
+}
