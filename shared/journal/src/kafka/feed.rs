@@ -35,6 +35,10 @@ impl Feed for PartitionFeed {
     fn acknowledge(&mut self, _partition: u32, _offset: u64) -> Result<(), JournalError> {
         Ok(())
     }
+
+    fn at_end(&self) -> bool {
+        self.0.ended()
+    }
 }
 
 /// A topic shared in a group, at least once.

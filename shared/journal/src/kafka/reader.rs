@@ -16,6 +16,8 @@ pub(super) struct Reader {
     topic: Topic,
     partition: u32,
     next: u64,
+    /// Whether the log's end was seen after the last record, and after the last seek.
+    ended: bool,
 }
 
 /// What a reader saw next.
@@ -30,7 +32,7 @@ pub(super) enum Seen {
 impl Reader {
     pub(super) fn open(settings: &KafkaSettings, topic: Topic, partition: u32, offset: u64) -> Result<Self, JournalError> {
         let consumer = settings.reader().create().map_err(|error| failure("open a reader", &error))?;
-        let mut reader = Self { consumer, topic, partition, next: offset };
+        let mut reader = Self { consumer, topic, partition, next: offset, ended: false };
         reader.seek(offset)?;
         Ok(reader)
     }
@@ -45,12 +47,18 @@ impl Reader {
         // A new assignment also drops what was fetched for the old one.
         self.consumer.assign(&place).map_err(|error| failure(operation, &error))?;
         self.next = offset;
+        self.ended = false;
         Ok(())
     }
 
     /// One after the last record read, or where the reader was put.
     pub(super) const fn next(&self) -> u64 {
         self.next
+    }
+
+    /// Whether nothing more stood in the log when it was last looked at.
+    pub(super) const fn ended(&self) -> bool {
+        self.ended
     }
 
     /// The next record, waiting until `until`.
@@ -65,9 +73,13 @@ impl Reader {
                         continue;
                     }
                     self.next = entry.offset.saturating_add(1);
+                    self.ended = false;
                     return Ok(Seen::Record(entry));
                 }
-                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(Seen::End),
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    self.ended = true;
+                    return Ok(Seen::End);
+                }
                 Some(Err(error)) => self.judge(&error)?,
                 None if wait.is_zero() => return Ok(Seen::Nothing),
                 None => {}

@@ -21,6 +21,8 @@ pub(super) struct KafkaShard {
     partition: u32,
     /// `None` once it has failed: nothing is sent under it again, and the shard must be taken over.
     transactor: Option<Transactor>,
+    /// Another owner has the shard, and nothing but a new acquisition changes that.
+    fenced: bool,
     /// The last end of a transaction was slow: a repeated one may still be under way, so the producer is made anew first.
     doubtful: bool,
     /// The header of the open transaction.
@@ -44,6 +46,7 @@ impl KafkaShard {
             machine,
             partition,
             transactor: Some(transactor),
+            fenced: false,
             doubtful: false,
             header: None,
             state_end: Some(state_end),
@@ -53,7 +56,19 @@ impl KafkaShard {
     }
 
     fn transactor(&self) -> Result<&Transactor, JournalError> {
-        self.transactor.as_ref().ok_or_else(|| self.unknown("its producer has failed"))
+        self.transactor.as_ref().ok_or_else(|| {
+            if self.fenced {
+                JournalError::Fenced { machine: self.machine.name(), partition: self.partition }
+            } else {
+                self.unknown("its producer has failed")
+            }
+        })
+    }
+
+    /// Gives the producer up after an error.
+    fn fail(&mut self, error: &JournalError) {
+        self.transactor = None;
+        self.fenced |= matches!(error, JournalError::Fenced { .. });
     }
 
     fn unknown(&self, reason: &str) -> JournalError {
@@ -117,6 +132,10 @@ impl ShardLog for KafkaShard {
     fn restore(&mut self, visit: &mut dyn FnMut(Entry)) -> Result<(), JournalError> {
         let operation = "restore a shard";
         let state = Topic::State(self.machine);
+        // The cluster says that a commit is done a little before its marker stands: what we have written ourselves is waited for.
+        if self.header.is_none() {
+            decided(&self.shared, self.machine, self.partition)?;
+        }
         let (first, end) = self.shared.watermarks.committed(state, self.partition)?;
         if first >= end {
             return Ok(());
@@ -193,10 +212,9 @@ impl ShardLog for KafkaShard {
             transactor.begin()?;
             transactor.send(state, &header, &receipt)
         });
-        if begun.is_err() {
-            self.transactor = None;
-        } else {
-            self.header = Some(receipt);
+        match &begun {
+            Ok(()) => self.header = Some(receipt),
+            Err(error) => self.fail(error),
         }
         begun
     }
@@ -224,7 +242,7 @@ impl ShardLog for KafkaShard {
                 Ok(())
             }
             Err(error) => {
-                self.transactor = None;
+                self.fail(&error);
                 Err(error)
             }
         }
@@ -243,7 +261,7 @@ impl ShardLog for KafkaShard {
                 Err(self.unknown("its abort was slow"))
             }
             Err(error) => {
-                self.transactor = None;
+                self.fail(&error);
                 Err(error)
             }
         }

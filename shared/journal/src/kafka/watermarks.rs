@@ -1,8 +1,9 @@
 //! What the cluster says about topics: partitions, where they begin, where they end for readers of committed records and for all.
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::types::RDKafkaErrorCode;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use custos_messages::Topic;
 
@@ -43,7 +44,7 @@ impl Watermarks {
         let missing = || JournalError::Misconfigured(format!("there is no topic {}", topic.name()));
         let found = metadata.topics().iter().find(|found| found.name() == topic.name()).ok_or_else(missing)?;
         if let Some(error) = found.error() {
-            let code = rdkafka::types::RDKafkaErrorCode::from(error);
+            let code = RDKafkaErrorCode::from(error);
             return Err(failure(operation, &rdkafka::error::KafkaError::MetadataFetch(code)));
         }
         if found.partitions().is_empty() {
@@ -74,10 +75,19 @@ impl Watermarks {
 
     fn ask(&self, client: &BaseConsumer, topic: Topic, partition: u32) -> Result<(u64, u64), JournalError> {
         let operation = "ask where a partition begins and ends";
-        let (low, high) = client
-            .fetch_watermarks(topic.name(), native(partition)?, self.answer_timeout)
-            .map_err(|error| failure(operation, &error))?;
-        self.serve();
+        let partition = native(partition)?;
+        let until = Instant::now() + self.answer_timeout;
+        let (low, high) = loop {
+            let answer = client.fetch_watermarks(topic.name(), partition, self.answer_timeout);
+            self.serve();
+            match answer {
+                Ok(bounds) => break bounds,
+                Err(error) if Instant::now() < until && error.rdkafka_error_code().is_some_and(passes) => {
+                    std::thread::sleep(ASK_AGAIN);
+                }
+                Err(error) => return Err(failure(operation, &error)),
+            }
+        };
         match (u64::try_from(low), u64::try_from(high)) {
             (Ok(low), Ok(high)) => Ok((low, high)),
             _ => Err(JournalError::Unavailable { operation, reason: format!("bounds {low} and {high}") }),
@@ -92,4 +102,13 @@ impl Watermarks {
             }
         }
     }
+}
+
+/// Pause before the same question, when a partition is just getting its leader.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Whether this code is that of a partition that is just getting its leader.
+const fn passes(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(code, Code::NotLeaderForPartition | Code::LeaderNotAvailable | Code::OffsetNotAvailable)
 }
