@@ -226,7 +226,8 @@ fn same_block(desk: &mut Desk<'_>, fact: &DepositFact, house: bool, record: Depo
 
 /// The transaction is in another block now: what stood under the old block goes first, even if nobody said so.
 fn other_block(desk: &mut Desk<'_>, fact: &DepositFact, house: bool, record: DepositRecord) {
-    let before = Deposit { block: record.block, ..fact.deposit.clone() };
+    let (block, asset, amount) = (record.block, record.asset.clone(), record.amount);
+    let before = Deposit { block, asset, amount, ..fact.deposit.clone() };
     match record.status {
         DepositStatus::Seen => hear(desk, record.saga, None, &Answer::Deposit(DepositNews::Unseen)),
         DepositStatus::Credited | DepositStatus::Quarantined => reverse(desk, &before, house, record),

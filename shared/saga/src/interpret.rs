@@ -164,7 +164,8 @@ pub fn interpret(table: &dyn Shape, before: &Instance, stimulus: Stimulus) -> (I
     match (before.phase, stimulus) {
         (Phase::New, Stimulus::Start) => turn.enter(0),
         (Phase::New, _) => turn.drop("not-started"),
-        (Phase::Completed | Phase::Unwound | Phase::Parked, _) => turn.drop("ended"),
+        (Phase::Completed | Phase::Unwound, _) => turn.drop("ended"),
+        (Phase::Parked, _) => turn.drop("parked"),
         (Phase::Entering, Stimulus::Said(said)) => turn.entered(said),
         (Phase::Repeating, Stimulus::Said(said)) => turn.repeated(said, Phase::Waiting),
         (Phase::UndoRepeating, Stimulus::Said(said)) => turn.repeated(said, Phase::UndoWaiting),
