@@ -250,4 +250,9 @@ pub trait Feed: Send {
     fn poll(&mut self, most: usize, wait: Duration) -> Result<Vec<Entry>, JournalError>;
     /// In a group: everything up to and including `offset` of `partition` is dealt with. Otherwise without effect.
     fn acknowledge(&mut self, partition: u32, offset: u64) -> Result<(), JournalError>;
+    /// Whether the polls so far have come to the end of what was committed: `true` only when nothing more stood in the log at some
+    /// moment since this feed was opened. For readers of one partition; a group cannot tell and says `false`.
+    fn at_end(&self) -> bool {
+        false
+    }
 }

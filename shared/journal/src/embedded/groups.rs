@@ -175,6 +175,10 @@ impl Feed for PlainFeed {
     fn acknowledge(&mut self, _partition: u32, _offset: u64) -> Result<(), JournalError> {
         Ok(())
     }
+
+    fn at_end(&self) -> bool {
+        self.core.store.bounds(self.topic, self.partition).is_ok_and(|(_, end)| self.next >= end)
+    }
 }
 
 #[cfg(test)]
