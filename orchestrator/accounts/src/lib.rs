@@ -9,6 +9,7 @@ mod codec;
 mod deposit;
 mod desk;
 mod door;
+mod inspect;
 mod issue_address;
 mod ledger;
 mod screening;
@@ -27,6 +28,7 @@ use custos_saga::machine::{Cause, Context, Effects, Machine, StateError, View};
 
 pub use cases::REGISTRY;
 pub use deposit::DEPOSIT;
+pub use inspect::inspect;
 pub use issue_address::ISSUE_ADDRESS;
 pub use ledger::LedgerError;
 pub use transfer::TRANSFER;

@@ -9,6 +9,7 @@ mod branch;
 mod codec;
 mod finality;
 mod hear;
+mod inspect;
 mod rules;
 mod state;
 
@@ -16,6 +17,7 @@ use custos_domain::{BlockRef, ChainId};
 use custos_messages::chain::ChainInput;
 use custos_saga::machine::{Cause, Context, Effects, Machine, StateError, View};
 
+pub use inspect::inspect;
 pub use state::{Block, Entity, InForce, Key, NodeView, Said, Spend, Transfer, Tree};
 
 /// The chain machine.
