@@ -18,5 +18,5 @@ pub use ids::{
     AccountId, BlockHash, BlockRef, CommandId, Digest, IdError, IdempotencyKey, IntentId, NodeName, OfficerId, SagaId,
     TenantId, TxHash, WalletId, partition_of,
 };
-pub use intent::{Fee, Intent, IntentDigest};
+pub use intent::{Fee, Intent, IntentDigest, IntentError};
 pub use time::{Millis, Timestamp};
