@@ -6,7 +6,7 @@ use custos_accounts::Accounts;
 use custos_accounts::state::{Balances, Entity, Key, Net};
 use custos_domain::{AccountId, Amount, CommandId, Digest, SagaId, Timestamp};
 use custos_messages::accounts::*;
-use custos_messages::events::{Event, EventBody, HouseBook, LedgerAccount, Side};
+use custos_messages::events::{EntryReason, Event, EventBody, HouseBook, LedgerAccount, Side};
 use custos_messages::treasury::TreasuryInput;
 use custos_messages::{Mail, SignedPolicy, Source};
 use custos_policy::Policy;
@@ -173,7 +173,35 @@ impl Bank {
             assert_eq!(debit + credits, credit + debits, "events and state of {ledger:?} {code}");
         }
         self.audit_holds();
+        self.audit_order();
         self.audit_codec();
+    }
+
+    /// No release once a signature exists, unless with proof; no credit of a client's deposit without a screening.
+    fn audit_order(&self) {
+        let mut said: BTreeMap<SagaId, Vec<&str>> = BTreeMap::new();
+        for event in &self.events {
+            let Some(saga) = event.saga else { continue };
+            let before = said.entry(saga).or_default();
+            match &event.body {
+                EventBody::PaymentSigned { .. } => before.push("signed"),
+                EventBody::PaymentImpossible(_) => before.push("impossible"),
+                EventBody::Screened { clear: true, .. } => before.push("clear"),
+                EventBody::Ended(_) => before.push("ended"),
+                EventBody::Posted(entry) if entry.reason == EntryReason::Release => {
+                    assert!(
+                        !before.contains(&"signed") || before.contains(&"impossible"),
+                        "{saga} released a signed payment"
+                    );
+                }
+                EventBody::DepositCredited(_) => {
+                    let house = saga.account == AccountId::house(&kit::tenant(), 0);
+                    assert!(house || before.contains(&"clear"), "{saga} credited unscreened money");
+                }
+                EventBody::Moved { .. } => assert!(!before.contains(&"ended"), "{saga} moved after its end"),
+                _ => {}
+            }
+        }
     }
 
     fn state_of(&self, ledger: &LedgerAccount, code: &str) -> (u128, u128) {
