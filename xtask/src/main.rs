@@ -1,1 +1,76 @@
-fn main() {}
+//! The one front door for developers: `cargo xtask test`, `cargo xtask ci`, `cargo xtask bless`.
+//!
+//! Invariants: what CI runs is what a developer runs; nothing is skipped without being named; a failure anywhere is a failure
+//! of the command. Deliberately absent: anything that the product needs at run time.
+#![allow(clippy::print_stdout, reason = "a developer reads it")]
+
+mod bless;
+mod gate;
+mod parts;
+mod plan;
+mod runner;
+mod summary;
+mod tally;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "What developers of Custos run")]
+struct Front {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Every ring of tests, with real Kafka, PostgreSQL and an Ethereum node. Fetches what it needs.
+    Test(runner::Wish),
+    /// Exactly what CI runs: format, lints, then `cargo xtask test`.
+    Ci,
+    /// Writes again what tests compare with the code: rendered sagas, the API's document, published descriptors.
+    Bless,
+}
+
+fn main() -> ExitCode {
+    let done = match Front::parse().task {
+        Task::Test(wish) => runner::test(&wish),
+        Task::Ci => gate::ci(),
+        Task::Bless => bless::bless(),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The top of the checkout.
+fn root() -> Result<PathBuf> {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    Ok(here.parent().context("the folder xtask has a parent")?.to_path_buf())
+}
+
+/// Cargo, the same that started us, at the top of the checkout.
+fn cargo(arguments: &[&str]) -> Result<Command> {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    command.current_dir(root()?).args(arguments);
+    Ok(command)
+}
+
+/// Runs a command to its end, its output our own.
+fn must(what: &str, mut command: Command) -> Result<()> {
+    println!("==> {what}");
+    let status = command.status().with_context(|| format!("{what} did not start"))?;
+    if !status.success() {
+        bail!("{what}: {status}");
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! Counts what the test runner says, line by line, and decides which of its lines a reader needs.
+
+/// How many tests passed, failed and were not run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Passed, and did what they are there for.
+    pub passed: u64,
+    /// Failed, or their program ended before it could say so.
+    pub failed: u64,
+    /// Ignored, or said that a part was missing.
+    pub skipped: u64,
+}
+
+impl Tally {
+    /// Both together.
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            passed: self.passed.saturating_add(other.passed),
+            failed: self.failed.saturating_add(other.failed),
+            skipped: self.skipped.saturating_add(other.skipped),
+        }
+    }
+}
+
+/// Follows one run of `cargo test -- --show-output`.
+#[derive(Default)]
+pub struct Counter {
+    tally: Tally,
+    /// A program has begun and not yet said its result.
+    open: bool,
+    /// Tests that passed only by saying that a part was missing.
+    not_run: u64,
+    /// Inside the runner's second list of the names of tests that passed.
+    names: bool,
+}
+
+impl Counter {
+    /// Takes the next line; whether to show it.
+    pub fn line(&mut self, line: &str) -> bool {
+        if line.starts_with("running ") && (line.ends_with(" tests") || line.ends_with(" test")) {
+            self.lost_program();
+            self.open = true;
+        } else if let Some(counts) = line.strip_prefix("test result: ") {
+            self.open = false;
+            self.tally.passed = self.tally.passed.saturating_add(before(counts, " passed"));
+            self.tally.failed = self.tally.failed.saturating_add(before(counts, " failed"));
+            self.tally.skipped = self.tally.skipped.saturating_add(before(counts, " ignored"));
+        } else if line.contains(": not run: ") {
+            // Its test passes, for want of a better word in the runner; here it counts for what it is.
+            self.not_run = self.not_run.saturating_add(1);
+        }
+        let heading = line == "successes:";
+        let name = self.names && line.starts_with("    ");
+        self.names = heading || name;
+        !heading && !name
+    }
+
+    /// The counts, when the run has ended; `clean` is what its exit status said.
+    pub fn end(mut self, clean: bool) -> Tally {
+        self.lost_program();
+        self.tally.passed = self.tally.passed.saturating_sub(self.not_run);
+        self.tally.skipped = self.tally.skipped.saturating_add(self.not_run);
+        if !clean && self.tally.failed == 0 {
+            self.tally.failed = 1;
+        }
+        self.tally
+    }
+
+    fn lost_program(&mut self) {
+        if self.open {
+            self.tally.failed = self.tally.failed.saturating_add(1);
+        }
+        self.open = false;
+    }
+}
+
+/// The number in front of a word.
+fn before(text: &str, word: &str) -> u64 {
+    let number = text.split_once(word).and_then(|(front, _)| front.rsplit(' ').next());
+    number.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RESULT: &str = "test result: ok. 12 passed; 1 failed; 3 ignored; 0 measured; 4 filtered out; finished in 0.01s";
+
+    fn count(lines: &[&str], clean: bool) -> Tally {
+        let mut counter = Counter::default();
+        for line in lines {
+            counter.line(line);
+        }
+        counter.end(clean)
+    }
+
+    #[test]
+    fn results_of_several_programs_are_added() {
+        let tally = count(&["running 16 tests", RESULT, "running 16 tests", RESULT], false);
+        assert_eq!(tally, Tally { passed: 24, failed: 2, skipped: 6 });
+    }
+
+    #[test]
+    fn a_program_that_dies_counts_as_a_failure() {
+        assert_eq!(count(&["running 16 tests", "test a ... ok"], false), Tally { failed: 1, ..Tally::default() });
+        let tally = count(&["running 16 tests", "running 16 tests", RESULT], false);
+        assert_eq!(tally, Tally { passed: 12, failed: 2, skipped: 3 });
+    }
+
+    #[test]
+    fn a_run_that_fails_without_saying_so_counts_as_a_failure() {
+        assert_eq!(count(&[], false), Tally { failed: 1, ..Tally::default() });
+        assert_eq!(count(&[], true), Tally::default());
+    }
+
+    #[test]
+    fn a_test_without_its_part_is_skipped_and_not_passed() {
+        let lines =
+            ["running 2 tests", "kafka: not run: no image; run up.sh", "test result: ok. 2 passed; 0 failed; 0 ignored"];
+        assert_eq!(count(&lines, true), Tally { passed: 1, failed: 0, skipped: 1 });
+    }
+
+    #[test]
+    fn the_runners_second_list_of_names_is_left_out() {
+        let lines =
+            ["successes:", "", "---- a stdout ----", "    said by a", "", "successes:", "    a", "    b", "", RESULT];
+        let mut counter = Counter::default();
+        let shown: Vec<&str> = lines.into_iter().filter(|line| counter.line(line)).collect();
+        assert_eq!(shown, ["", "---- a stdout ----", "    said by a", "", "", RESULT]);
+    }
+}
