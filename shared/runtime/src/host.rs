@@ -4,13 +4,14 @@
 //! undecided one is taken over again at once; one that cannot be taken over stands still, pages, and does not disturb the others.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use custos_journal::{Assignment, Journal, JournalError};
+use custos_journal::{Assignment, Journal, JournalError, Membership};
 use custos_messages::{Keyring, ShardName, Source};
 use custos_saga::machine::Machine;
 
@@ -66,23 +67,37 @@ struct Held {
 /// Runs the host until `stop` is raised; then gives every shard up.
 ///
 /// # Errors
-/// The group cannot be joined.
+/// The group cannot be joined, or does not let go of what it revoked. Every shard is given up before this returns.
 pub fn run_host<M: Machine>(settings: &HostSettings<M>, desk: &Desk, stop: &AtomicBool) -> Result<(), JournalError> {
     let mut membership = settings.journal.join(M::KIND, &settings.member)?;
     let mut held: BTreeMap<u32, Held> = BTreeMap::new();
+    let ended = follow(settings, desk, stop, &mut *membership, &mut held);
+    let all: Vec<u32> = held.keys().copied().collect();
+    give_up(&mut held, &all);
+    ended
+}
+
+/// Follows the assignment until `stop` is raised. What is still held at the end, also after an error, is the caller's to give up.
+fn follow<M: Machine>(
+    settings: &HostSettings<M>,
+    desk: &Desk,
+    stop: &AtomicBool,
+    membership: &mut dyn Membership,
+    held: &mut BTreeMap<u32, Held>,
+) -> Result<(), JournalError> {
     while !stop.load(Ordering::Acquire) {
         match membership.poll(LOOK) {
             Ok(Some(Assignment::Gained(partitions))) => {
                 for partition in partitions {
-                    give_up(&mut held, &[partition]);
+                    give_up(held, &[partition]);
                     held.insert(partition, take(settings, desk, partition));
                 }
             }
             Ok(Some(Assignment::Revoked(partitions))) => {
-                give_up(&mut held, &partitions);
+                give_up(held, &partitions);
                 membership.released(&partitions)?;
             }
-            Ok(Some(Assignment::Lost(partitions))) => give_up(&mut held, &partitions),
+            Ok(Some(Assignment::Lost(partitions))) => give_up(held, &partitions),
             Ok(None) => {}
             Err(error) => {
                 tracing::warn!(machine = M::KIND.name(), error = %chain(&error), "the group does not answer");
@@ -90,8 +105,6 @@ pub fn run_host<M: Machine>(settings: &HostSettings<M>, desk: &Desk, stop: &Atom
             }
         }
     }
-    let all: Vec<u32> = held.keys().copied().collect();
-    give_up(&mut held, &all);
     Ok(())
 }
 
@@ -135,7 +148,8 @@ fn hold<M: Machine>(settings: &HostSettings<M>, desk: &Desk, partition: u32, sto
             questions,
             metrics: metrics.clone(),
         };
-        let ended = run_shard(&context);
+        // A machine that panics would panic again on the same input: the shard stands still and pages, like any other halt.
+        let ended = catch_unwind(AssertUnwindSafe(|| run_shard(&context))).unwrap_or(ShardStop::Panicked);
         desk.close(shard);
         match ended {
             ShardStop::Released => break,

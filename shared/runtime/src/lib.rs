@@ -4,11 +4,14 @@
 //! Invariant: what every part needs exists once, here. Deliberately absent: any business rule, and any knowledge of Kafka, SQL,
 //! chain nodes or keys.
 
+pub mod audit;
 pub mod health;
 pub mod host;
 pub mod metrics;
 pub mod ops;
 pub mod post;
+mod quarantine;
+pub mod replay;
 pub mod serve;
 pub mod service;
 pub mod settings;

@@ -16,6 +16,7 @@ use tracing::Instrument;
 
 use crate::metrics::Metrics;
 use crate::post::Post;
+use crate::quarantine::put_aside;
 use crate::service::{Service, Setback};
 use crate::shard::chain;
 use crate::telemetry::{adopt_trace, current_trace};
@@ -84,15 +85,14 @@ where
         let (commands, poison) = sort::<S>(settings, entries);
         for (entry, rejection) in poison {
             settings.metrics.put_aside(S::NAME, rejection.code());
-            insist(stop, || put_aside(&*appender, S::COMMANDS, &entry, &rejection))?;
+            let record = put_aside(S::COMMANDS, &entry, rejection.code(), &rejection.to_string());
+            insist(stop, || appender.append(Topic::Quarantine, entry.partition, record.clone()).map(drop))?;
         }
-        let Some(replies) = answer_all(service, settings, commands, stop)? else { return Ok(()) };
-        insist(stop, || post.send_all(&replies))?;
-        if stop.load(Ordering::Acquire) {
+        if answer_all(service, settings, commands, stop, &post)? == Answered::Interrupted {
             return Ok(());
         }
         for (partition, offset) in done {
-            feed.acknowledge(partition, offset)?;
+            insist(stop, || feed.acknowledge(partition, offset))?;
         }
     }
     Ok(())
@@ -112,20 +112,6 @@ fn sort<S: Service>(settings: &ServeSettings, entries: Vec<Entry>) -> Sorted<S::
     (commands, poison)
 }
 
-/// Puts a record aside, unchanged, with its origin and the reason in headers of its own.
-fn put_aside(appender: &dyn Appender, topic: Topic, entry: &Entry, rejection: &Rejection) -> Result<(), JournalError> {
-    let mut record = entry.record.clone();
-    let why = [
-        ("custos_quarantine_topic", topic.name().to_owned()),
-        ("custos_quarantine_partition", entry.partition.to_string()),
-        ("custos_quarantine_offset", entry.offset.to_string()),
-        ("custos_quarantine_code", rejection.code().to_owned()),
-        ("custos_quarantine_reason", rejection.to_string()),
-    ];
-    record.headers.extend(why.map(|(name, value)| (name.to_owned(), value.into_bytes())));
-    appender.append(Topic::Quarantine, entry.partition, record).map(drop)
-}
-
 /// The same call until it succeeds, `stop` is raised, or the error does not pass.
 fn insist(stop: &AtomicBool, mut call: impl FnMut() -> Result<(), JournalError>) -> Result<(), JournalError> {
     loop {
@@ -141,13 +127,22 @@ fn insist(stop: &AtomicBool, mut call: impl FnMut() -> Result<(), JournalError>)
 
 type Replies = Vec<(Mail, Option<TraceParent>)>;
 
-/// Answers all commands; `None` when `stop` was raised before the end.
+#[derive(PartialEq, Eq)]
+enum Answered {
+    /// Every command, and every reply is durable.
+    All,
+    /// `stop` was raised before the end.
+    Interrupted,
+}
+
+/// Answers all commands. Replies leave as soon as they are there, so that a command that has to wait holds back no other's.
 fn answer_all<S: Service>(
     service: &Arc<S>,
     settings: &ServeSettings,
     commands: Vec<(Envelope, S::Command)>,
     stop: &Arc<AtomicBool>,
-) -> Result<Option<Replies>, ServeStop>
+    post: &Post,
+) -> Result<Answered, ServeStop>
 where
     S::Command: Clone,
 {
@@ -156,15 +151,27 @@ where
         adopt_trace(&span, envelope.trace.as_ref());
         answer(service, settings, command, stop).instrument(span)
     });
-    let all = futures::stream::iter(answers).buffered(settings.parallel.max(1)).collect::<Vec<_>>();
-    let mut replies = Vec::new();
-    for answered in settings.handle.block_on(all) {
-        match answered? {
-            Some(some) => replies.extend(some),
-            None => return Ok(None),
+    let answers = futures::stream::iter(answers).buffer_unordered(settings.parallel.max(1)).ready_chunks(MOST);
+    let mut answers = std::pin::pin!(answers);
+    while let Some(some) = settings.handle.block_on(answers.next()) {
+        let (mut replies, mut halted, mut interrupted) = (Replies::new(), None, false);
+        for answered in some {
+            match answered {
+                Ok(Some(more)) => replies.extend(more),
+                Ok(None) => interrupted = true,
+                Err(stop) => halted = Some(stop),
+            }
+        }
+        if !replies.is_empty() {
+            insist(stop, || post.send_all(&replies))?;
+        }
+        match halted {
+            Some(halted) => return Err(halted),
+            None if interrupted => return Ok(Answered::Interrupted),
+            None => {}
         }
     }
-    Ok(Some(replies))
+    Ok(if stop.load(Ordering::Acquire) { Answered::Interrupted } else { Answered::All })
 }
 
 async fn answer<S: Service>(

@@ -15,8 +15,8 @@ use custos_saga::machine::Machine;
 pub use batch::{Batch, Identity, Poison, Tally};
 pub(crate) use courier::chain;
 pub use memory::{Memory, Overlay};
-pub use records::{LastInput, Manifest, is_header, is_manifest};
-pub use root::StateRoot;
+pub use records::{LastInput, Manifest, PendingId, PendingMessage, is_header, is_manifest, is_outbox_key};
+pub use root::{Roots, StateRoot};
 pub use run::{Interrupt, ShardContext, ShardSettings, ShardStop, describe, run_shard};
 pub use takeover::{LOGIC, Taken, TakeoverError, input_digest, provision_shard, take_over};
 

@@ -17,6 +17,7 @@ use custos_saga::machine::{Cause, Command, Context, Effects, Machine, Outbound, 
 use super::memory::{Memory, Overlay};
 use super::records::{LastInput, Manifest, PendingId, PendingMessage};
 use super::takeover::input_digest;
+use crate::quarantine::put_aside;
 
 /// What never changes while a shard is held.
 #[derive(Clone)]
@@ -49,6 +50,9 @@ pub enum Poison {
         /// The number that came.
         found: u64,
     },
+    /// The sender of the record is not the machine whose link it claims: it would use up that machine's numbers.
+    #[error("a message on the link of {0} that {0} did not send")]
+    ForeignLink(ShardName),
     /// Meant for another shard.
     #[error("a message for {0} arrived here")]
     Misrouted(ShardName),
@@ -61,6 +65,7 @@ impl Poison {
         match self {
             Self::Rejected(rejection) => rejection.code(),
             Self::LinkGap { .. } => "link-gap",
+            Self::ForeignLink(_) => "foreign-link",
             Self::Misrouted(_) => "misrouted",
         }
     }
@@ -132,7 +137,9 @@ impl<M: Machine> Batch<M> {
         self.last = Some(LastInput { offset: entry.offset, digest: input_digest(&entry.record), at });
         if let Err(poison) = self.hear(identity, memory, &entry, at) {
             self.tally.quarantined.push(poison.code());
-            self.outputs.push((Topic::Quarantine, quarantine_record(identity, &entry, &poison)));
+            let from = Topic::Inbox(identity.shard.machine);
+            let record = put_aside(from, &entry, poison.code(), &poison.to_string());
+            self.outputs.push((Topic::Quarantine, record));
         }
     }
 
@@ -140,7 +147,7 @@ impl<M: Machine> Batch<M> {
         let topic = Topic::Inbox(M::KIND);
         let envelope = identity.keyring.open(topic, &entry.record)?;
         if let Some(link) = envelope.link
-            && !self.take_number(identity, memory, link)?
+            && !self.take_number(identity, memory, envelope.source, link)?
         {
             self.tally.dropped.push("link-repeat");
             return Ok(());
@@ -171,7 +178,10 @@ impl<M: Machine> Batch<M> {
     }
 
     /// Whether the message is the next of its link; `false` for a repeat.
-    fn take_number(&mut self, identity: &Identity, memory: &Memory<M>, link: Link) -> Result<bool, Poison> {
+    fn take_number(&mut self, identity: &Identity, memory: &Memory<M>, speaker: Source, link: Link) -> Result<bool, Poison> {
+        if speaker.machine() != Some(link.from.machine) {
+            return Err(Poison::ForeignLink(link.from));
+        }
         if link.to != identity.shard {
             return Err(Poison::Misrouted(link.to));
         }
@@ -281,18 +291,4 @@ fn command_record(identity: &Identity, command: &Command, mark: Postmark) -> (To
         Command::Blockchain(order) => keyring.seal_message(topic, source, order, mark),
     };
     (topic, record)
-}
-
-/// A poisonous record as it is put aside: unchanged, with where it came from and why in headers of its own.
-fn quarantine_record(identity: &Identity, entry: &Entry, poison: &Poison) -> Record {
-    let mut record = entry.record.clone();
-    let why = [
-        ("custos_quarantine_topic", Topic::Inbox(identity.shard.machine).name().to_owned()),
-        ("custos_quarantine_partition", entry.partition.to_string()),
-        ("custos_quarantine_offset", entry.offset.to_string()),
-        ("custos_quarantine_code", poison.code().to_owned()),
-        ("custos_quarantine_reason", poison.to_string()),
-    ];
-    record.headers.extend(why.map(|(name, value)| (name.to_owned(), value.into_bytes())));
-    record
 }

@@ -90,13 +90,7 @@ fn carry_all(inbox: &Receiver<Vec<Parcel>>, appender: &dyn Appender, delivered: 
         while let Ok(more) = inbox.try_recv() {
             waiting.extend(more);
         }
-        waiting.retain(|parcel| {
-            let reply = parcel.topic == Topic::GatewayReplies;
-            if reply && let Err(error) = appender.append(parcel.topic, parcel.partition, parcel.record.clone()) {
-                tracing::warn!(error = %chain(&error), "a reply is lost: the gateway answers `unknown`");
-            }
-            !reply
-        });
+        send_replies(&mut waiting, appender);
         if waiting.is_empty() {
             continue;
         }
@@ -113,6 +107,22 @@ fn carry_all(inbox: &Receiver<Vec<Parcel>>, appender: &dyn Appender, delivered: 
                 tracing::error!(error = %chain(&error), "messages cannot leave: the shard must be taken over again");
                 return;
             }
+        }
+    }
+}
+
+/// Replies are best effort: all at once, and one by one if the log refuses that, for one of them may name a gateway that is not.
+fn send_replies(waiting: &mut Vec<Parcel>, appender: &dyn Appender) {
+    let (replies, others) = std::mem::take(waiting).into_iter().partition(|parcel| parcel.topic == Topic::GatewayReplies);
+    *waiting = others;
+    let replies: Vec<_> =
+        Vec::into_iter(replies).map(|parcel: Parcel| (parcel.topic, parcel.partition, parcel.record)).collect();
+    if replies.is_empty() || appender.append_all(replies.clone()).is_ok() {
+        return;
+    }
+    for (topic, partition, record) in replies {
+        if let Err(error) = appender.append(topic, partition, record) {
+            tracing::warn!(error = %chain(&error), "a reply is lost: the gateway answers `unknown`");
         }
     }
 }

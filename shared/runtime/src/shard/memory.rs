@@ -9,9 +9,10 @@ use custos_messages::{Record, ShardName};
 use custos_saga::machine::{Machine, StateError, TimerId};
 
 use super::records::{
-    PendingId, PendingMessage, RuntimeRecord, is_runtime_key, link_in_key, link_out_key, pending_key, timer_key,
+    PendingId, PendingMessage, RuntimeRecord, is_outbox_key, is_runtime_key, link_in_key, link_out_key, pending_key,
+    timer_key,
 };
-use super::root::StateRoot;
+use super::root::Roots;
 
 /// The state as of the last commit.
 pub struct Memory<M: Machine> {
@@ -27,8 +28,8 @@ pub struct Memory<M: Machine> {
     pub link_in: BTreeMap<ShardName, u64>,
     /// Messages not yet struck off.
     pub pending: BTreeMap<PendingId, PendingMessage>,
-    /// The hash of all of the above.
-    pub root: StateRoot,
+    /// The hashes of all of the above.
+    pub roots: Roots,
 }
 
 /// What the open transaction changes. `None` removes.
@@ -54,7 +55,7 @@ impl<M: Machine> Default for Memory<M> {
             link_out: BTreeMap::new(),
             link_in: BTreeMap::new(),
             pending: BTreeMap::new(),
-            root: StateRoot::default(),
+            roots: Roots::default(),
         }
     }
 }
@@ -94,13 +95,13 @@ impl<M: Machine> Memory<M> {
                 let (name, entity) = M::decode(key, value)?;
                 memory.entities.insert(name, entity);
             }
-            memory.root.add(key, value);
+            memory.roots.of(is_outbox_key(key)).add(key, value);
         }
         Ok(memory)
     }
 
     /// Takes over what a committed transaction changed.
-    pub fn merge(&mut self, overlay: Overlay<M>, root: StateRoot) {
+    pub fn merge(&mut self, overlay: Overlay<M>, roots: Roots) {
         merge(&mut self.entities, overlay.entities);
         for (id, change) in overlay.timers {
             if let Some(was) = self.timers.remove(&id) {
@@ -114,7 +115,7 @@ impl<M: Machine> Memory<M> {
         merge(&mut self.pending, overlay.pending);
         self.link_out.extend(overlay.link_out);
         self.link_in.extend(overlay.link_in);
-        self.root = root;
+        self.roots = roots;
     }
 }
 
@@ -149,10 +150,10 @@ impl<M: Machine> Overlay<M> {
         next
     }
 
-    /// The state records of this transaction, in key order, and the root after it. What did not really change is left out.
+    /// The state records of this transaction, in key order, and the roots after it. What did not really change is left out.
     #[must_use]
-    pub fn records(&self, memory: &Memory<M>) -> (Vec<Record>, StateRoot) {
-        let mut delta = Delta { records: Vec::new(), root: memory.root };
+    pub fn records(&self, memory: &Memory<M>) -> (Vec<Record>, Roots) {
+        let mut delta = Delta { records: Vec::new(), roots: memory.roots };
         for (id, due) in &self.timers {
             let value = |due: Timestamp| RuntimeRecord::Timer(id.clone(), due).value();
             delta.change(timer_key(id), memory.timers.get(id).and_then(|due| value(*due)), due.and_then(value));
@@ -174,13 +175,13 @@ impl<M: Machine> Overlay<M> {
             let old = memory.entities.get(key).map(M::encode_entity);
             delta.change(M::encode_key(key), old, entity.as_ref().map(M::encode_entity));
         }
-        (delta.records, delta.root)
+        (delta.records, delta.roots)
     }
 }
 
 struct Delta {
     records: Vec<Record>,
-    root: StateRoot,
+    roots: Roots,
 }
 
 impl Delta {
@@ -188,11 +189,12 @@ impl Delta {
         if old == new {
             return;
         }
+        let root = self.roots.of(is_outbox_key(&key));
         if let Some(old) = &old {
-            self.root.take(&key, old);
+            root.take(&key, old);
         }
         if let Some(new) = &new {
-            self.root.add(&key, new);
+            root.add(&key, new);
         }
         self.records.push(Record { key, value: new, headers: Vec::new() });
     }

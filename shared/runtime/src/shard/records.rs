@@ -34,8 +34,10 @@ pub struct Manifest {
     pub event_sequence: u64,
     /// Its hash.
     pub event_hash: Digest,
-    /// Multiset hash of every state record.
+    /// Multiset hash of the state records that the inbox alone decides: the machine's, timers and links. A replay gives the same.
     pub state_root: Digest,
+    /// Multiset hash of the messages that are not struck off. When one is struck off is the host's doing, so a replay may differ.
+    pub outbox_root: Digest,
     /// The logic that ran.
     pub logic: u32,
     /// The log that this belongs to.
@@ -94,6 +96,12 @@ pub struct PendingMessage {
 #[must_use]
 pub fn is_runtime_key(key: &[u8]) -> bool {
     key.first().is_some_and(|first| *first < 0x10)
+}
+
+/// Whether a state key belongs to the outbox, whose records come and go with the host's deliveries.
+#[must_use]
+pub fn is_outbox_key(key: &[u8]) -> bool {
+    key.first() == Some(&PENDING)
 }
 
 /// Whether a record is a manifest, by its key.
@@ -183,6 +191,7 @@ impl Manifest {
             event_sequence: self.event_sequence,
             event_hash: self.event_hash.0.to_vec(),
             state_root: self.state_root.0.to_vec(),
+            outbox_root: self.outbox_root.0.to_vec(),
             logic: self.logic,
             cluster: self.log.cluster.clone(),
             inbox_topic: self.log.inbox.clone(),
@@ -220,6 +229,7 @@ impl Manifest {
             event_sequence: wire.event_sequence,
             event_hash: digest(&wire.event_hash, "event_hash")?,
             state_root: digest(&wire.state_root, "state_root")?,
+            outbox_root: digest(&wire.outbox_root, "outbox_root")?,
             logic: wire.logic,
             log: LogIdentity {
                 cluster: wire.cluster,

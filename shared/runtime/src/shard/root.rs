@@ -1,4 +1,7 @@
-//! The state root: one hash of all state records of a shard, kept up to date by what changes.
+//! The state root: one hash of the state records of a shard, kept up to date by what changes.
+//!
+//! There are two of them. `state` is over everything that the inbox alone decides, so that a replay of the inbox gives the same;
+//! `outbox` is over the messages that are not struck off yet, which also depends on when the host could deliver.
 //!
 //! A multiset hash: the sum, modulo 2^256, of BLAKE3 over each (key, value). Order does not matter, so adding and taking away one
 //! record costs two hashes whatever the size of the state. It detects corruption and divergence between a replay and the log;
@@ -10,6 +13,22 @@ use custos_domain::Digest;
 /// The running root.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StateRoot([u64; 4]);
+
+/// The roots of a shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Roots {
+    /// Over the machine's records, timers and links.
+    pub state: StateRoot,
+    /// Over the messages that are not struck off.
+    pub outbox: StateRoot,
+}
+
+impl Roots {
+    /// The root that a record belongs to.
+    pub(super) const fn of(&mut self, outbox: bool) -> &mut StateRoot {
+        if outbox { &mut self.outbox } else { &mut self.state }
+    }
+}
 
 impl StateRoot {
     /// Adds a record.

@@ -81,6 +81,14 @@ pub enum ShardStop {
     /// The log cannot be used.
     #[error("the log cannot be used")]
     Log(#[source] JournalError),
+    /// The log gave an input that was applied already: its reader does not stand where it was put.
+    #[error("the log gave the input at offset {offset}, but the shard stands at {next}")]
+    OffsetRepeated {
+        /// What came.
+        offset: u64,
+        /// What is next.
+        next: u64,
+    },
     /// An input has no broker time: time must be part of the log.
     #[error("the input at offset {0} has no broker time")]
     NoTime(u64),
@@ -95,6 +103,9 @@ pub enum ShardStop {
     /// What leaves the shard cannot leave: the shard is taken over again, which sends it again.
     #[error("the courier ended")]
     CourierLost,
+    /// The machine panicked: a defect, whatever the input.
+    #[error("the machine panicked")]
+    Panicked,
     /// The operating system refused a thread.
     #[error("no thread for the courier")]
     Thread(#[source] std::io::Error),
@@ -265,6 +276,9 @@ impl<M: Machine> Running<'_, M> {
 
     fn apply_all(&self, batch: &mut Batch<M>, entries: Vec<Entry>) -> Result<(), ShardStop> {
         for entry in entries {
+            if entry.offset < batch.next {
+                return Err(ShardStop::OffsetRepeated { offset: entry.offset, next: batch.next });
+            }
             let time = self.time_of(&entry)?;
             batch.take(&self.context.identity, &self.memory, entry, time);
         }
@@ -285,14 +299,15 @@ impl<M: Machine> Running<'_, M> {
         if !batch.ahead.is_empty() {
             self.appender.append_all(std::mem::take(&mut batch.ahead))?;
         }
-        let (state, root) = batch.overlay.records(&self.memory);
+        let (state, roots) = batch.overlay.records(&self.memory);
         let manifest = Manifest {
             transaction,
             next: batch.next,
             last: batch.last,
             event_sequence: batch.event_sequence,
             event_hash: batch.event_hash,
-            state_root: root.digest(),
+            state_root: roots.state.digest(),
+            outbox_root: roots.outbox.digest(),
             ..self.manifest.clone()
         };
         let record = manifest.record();
@@ -310,7 +325,7 @@ impl<M: Machine> Running<'_, M> {
         let mut leaving: Vec<Parcel> = replies.collect();
         leaving.extend(parcels(posted.into_iter()));
         let tally = std::mem::take(&mut batch.tally);
-        self.memory.merge(batch.overlay, root);
+        self.memory.merge(batch.overlay, roots);
         self.courier.send(leaving);
         self.context.metrics.committed(&tally, began.elapsed());
         (self.context.settings.interrupt)("committed");

@@ -29,6 +29,9 @@ pub enum TakeoverError {
     /// There is no manifest: topics were never provisioned, or are not those that were.
     #[error("{0} has no manifest: run `custos topics` once, before the first start")]
     NoManifest(ShardName),
+    /// There are state records, yet no manifest: the state topic lost its end, and nobody knows where the shard stands.
+    #[error("{0} has state records and no manifest: it cannot be provisioned")]
+    Headless(ShardName),
     /// The manifest is of another log.
     #[error("{shard} stands on another log: {what} was `{expected}`, is `{found}`")]
     OtherLog {
@@ -91,7 +94,8 @@ pub fn take_over<M: Machine>(shard: ShardName, log: &mut dyn ShardLog, owner: &s
         return Err(TakeoverError::Logic { shard, found: manifest.logic });
     }
     let memory = Memory::<M>::load(&found.committed).map_err(|source| TakeoverError::State { shard, source })?;
-    if memory.root.digest() != manifest.state_root {
+    let roots = (memory.roots.state.digest(), memory.roots.outbox.digest());
+    if roots != (manifest.state_root, manifest.outbox_root) {
         return Err(TakeoverError::StateRoot(shard));
     }
     manifest.transaction = manifest.transaction.saturating_add(1);
@@ -166,7 +170,7 @@ fn check_log(shard: ShardName, manifest: &Manifest, log: &mut dyn ShardLog) -> R
     let Some(LastInput { offset, digest, .. }) = manifest.last else { return Ok(()) };
     let entry = log.inbox_at(offset).map_err(journal)?;
     match entry {
-        Some(entry) if input_digest(&entry.record) == digest => Ok(()),
+        Some(entry) if entry.offset == offset && input_digest(&entry.record) == digest => Ok(()),
         _ => Err(TakeoverError::InputChanged { shard, offset }),
     }
 }
@@ -183,14 +187,19 @@ pub fn input_digest(record: &Record) -> Digest {
     Digest::of_parts("custos 2026 input", &parts)
 }
 
-/// Writes the first manifest of a shard whose state partition has none. Nothing happens if it has one.
+/// Writes the first manifest of a shard whose state partition has none; `false`, and nothing happens, if it has one. Whatever the
+/// inbox holds already is applied from its first record on.
 ///
 /// # Errors
-/// The log fails, or the inbox already holds records: a shard that was never provisioned must be empty.
+/// The log fails, or the state partition holds records without a manifest.
 pub fn provision_shard(shard: ShardName, log: &mut dyn ShardLog) -> Result<bool, TakeoverError> {
     let journal = |source| TakeoverError::Journal { shard, source };
-    if read_state(shard, log)?.manifest.is_some() {
+    let found = read_state(shard, log)?;
+    if found.manifest.is_some() {
         return Ok(false);
+    }
+    if !found.torn.is_empty() {
+        return Err(TakeoverError::Headless(shard));
     }
     let manifest = Manifest {
         transaction: 1,
@@ -200,6 +209,7 @@ pub fn provision_shard(shard: ShardName, log: &mut dyn ShardLog) -> Result<bool,
         event_sequence: 0,
         event_hash: Digest([0; 32]),
         state_root: super::root::StateRoot::default().digest(),
+        outbox_root: super::root::StateRoot::default().digest(),
         logic: LOGIC,
         log: log.identity().map_err(journal)?,
         owner: String::new(),
