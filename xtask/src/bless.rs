@@ -16,7 +16,7 @@ const PROTO_PACKAGE: &str = "custos";
 
 /// Runs the tests of every package that can write, told to write. `Ok(true)` when all of them passed afterwards.
 pub fn bless() -> Result<bool> {
-    let writers = writers(&plan::packages()?)?;
+    let writers = writers(&plan::workspace()?.packages)?;
     for package in &writers {
         let mut test = cargo(&["test", "--quiet", "--package", package])?;
         test.env("CUSTOS_BLESS", PROTO_PACKAGE);

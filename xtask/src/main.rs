@@ -1,4 +1,4 @@
-//! The one front door for developers: `cargo xtask test`, `cargo xtask ci`, `cargo xtask bless`.
+//! The one front door for developers: `cargo xtask test`, `cargo xtask ci`, `cargo xtask bless`, `cargo xtask bench`.
 //!
 //! Invariants: what CI runs is what a developer runs; nothing is skipped without being named; a failure anywhere is a failure
 //! of the command. Deliberately absent: anything that the product needs at run time.
@@ -33,6 +33,12 @@ enum Task {
     Ci,
     /// Writes again what tests compare with the code: rendered sagas, the API's document, published descriptors.
     Bless,
+    /// Figures, as JSON lines; never part of the tests.
+    Bench {
+        /// What to measure; `help` lists it.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        what: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -40,6 +46,7 @@ fn main() -> ExitCode {
         Task::Test(wish) => runner::test(&wish),
         Task::Ci => gate::ci(),
         Task::Bless => bless::bless(),
+        Task::Bench { what } => bench(&what),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -63,6 +70,12 @@ fn cargo(arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(program);
     command.current_dir(root()?).args(arguments);
     Ok(command)
+}
+
+/// Standard output is the program's own, so that it can be piped.
+fn bench(what: &[String]) -> Result<bool> {
+    let mut bench = cargo(&["run", "--quiet", "--release", "--package", "custos-bench", "--"])?;
+    Ok(bench.args(what).status().context("the benchmarks did not start")?.success())
 }
 
 /// Runs a command to its end, its output our own.

@@ -75,8 +75,16 @@ pub struct Package {
     tests: Vec<String>,
 }
 
-/// The packages of this workspace.
-pub fn packages() -> Result<Vec<Package>> {
+/// What cargo builds here, and where to.
+pub struct Workspace {
+    /// Its packages.
+    pub packages: Vec<Package>,
+    /// The folder of what is built.
+    pub target: PathBuf,
+}
+
+/// Asks cargo.
+pub fn workspace() -> Result<Workspace> {
     let output =
         cargo(&["metadata", "--format-version", "1", "--no-deps"])?.output().context("cargo metadata did not start")?;
     if !output.status.success() {
@@ -85,7 +93,9 @@ pub fn packages() -> Result<Vec<Package>> {
     let metadata: Value = serde_json::from_slice(&output.stdout).context("what cargo metadata says")?;
     let top = root()?;
     let listed = metadata.get("packages").and_then(Value::as_array).context("cargo metadata lists packages")?;
-    listed.iter().map(|package| read(package, &top)).collect()
+    let packages = listed.iter().map(|package| read(package, &top)).collect::<Result<_>>()?;
+    let target = metadata.get("target_directory").and_then(Value::as_str).context("cargo metadata names a target folder")?;
+    Ok(Workspace { packages, target: PathBuf::from(target) })
 }
 
 fn read(package: &Value, top: &std::path::Path) -> Result<Package> {

@@ -39,16 +39,20 @@ pub fn test(wish: &Wish) -> Result<bool> {
 }
 
 fn run(wish: &Wish) -> Result<Report> {
+    let workspace = plan::workspace()?;
     let bringing = parts::bring();
     let build = build();
     // Wait for the parts in any case: what is half built would be in the way of the next run.
-    let parts = bringing.join().map_err(|_| anyhow!("the thread that brings the parts has ended"))??;
+    let mut parts = bringing.join().map_err(|_| anyhow!("the thread that brings the parts has ended"))??;
     let build = build?;
     for missing in &parts.missing {
         eprintln!("xtask: missing: {missing}");
     }
+    // As a single package the product would be compiled with other features, and so a second time.
+    let product = workspace.target.join("debug/custos");
+    parts.environment.push(("CUSTOS_TEST_BINARY".to_owned(), product.display().to_string()));
     let shared = shared_postgres(&parts);
-    let rings = plan::rings(&plan::packages()?);
+    let rings = plan::rings(&workspace.packages);
     let mut results = Vec::new();
     for ring in Ring::ALL {
         if let Some(chosen) = rings.get(&ring) {
