@@ -1,0 +1,14 @@
+//! The runtime on the embedded log: shards, their takeover and their crashes, replay, audit, hosts and services.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod audit;
+mod crashes;
+mod host;
+mod links;
+mod poison;
+mod replay;
+mod service;
+mod stage;
+mod takeover;
+mod timers;

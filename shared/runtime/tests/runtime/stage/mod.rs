@@ -1,0 +1,213 @@
+//! A machine that keeps a diary of everything it hears, and a stage to run its shards on: the embedded log behind a layer of faults.
+
+pub mod diary;
+pub mod faults;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use custos_journal::{EmbeddedJournal, Entry, Journal, Provision, Start};
+use custos_messages::accounts::{AccountsInput, OpenAccount};
+use custos_messages::{Keyring, Machine, Postmark, Record, ReplyTo, ShardName, Source, Topic};
+use custos_runtime::metrics::Metrics;
+use custos_runtime::replay::{StateRecords, standing};
+use custos_runtime::shard::{
+    Identity, Manifest, ShardContext, ShardSettings, ShardStop, is_header, is_manifest, is_outbox_key, provision_shard,
+    run_shard,
+};
+
+use diary::{Diary, Page};
+use faults::{Faults, Faulty};
+
+pub const PARTITIONS: u32 = 2;
+/// Longer than any test waits; only a test that fails comes here.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct Stage {
+    pub journal: Arc<dyn Journal>,
+    pub faults: Arc<Faults>,
+    pub keyring: Arc<Keyring>,
+    pub metrics: Metrics,
+    pub settings: ShardSettings,
+    dir: Option<tempfile::TempDir>,
+}
+
+pub fn shard(partition: u32) -> ShardName {
+    ShardName { machine: Machine::Accounts, partition }
+}
+
+pub const INBOX: Topic = Topic::Inbox(Machine::Accounts);
+pub const STATE: Topic = Topic::State(Machine::Accounts);
+
+impl Stage {
+    /// Topics, and no manifest yet.
+    pub fn bare() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut stage = Self::at(dir.path());
+        stage.dir = Some(dir);
+        stage
+    }
+
+    /// Topics and provisioned shards.
+    pub fn new() -> Self {
+        let stage = Self::bare();
+        for partition in 0..PARTITIONS {
+            let mut log = stage.journal.acquire(Machine::Accounts, partition).unwrap();
+            assert!(provision_shard(shard(partition), &mut *log).unwrap());
+        }
+        stage
+    }
+
+    fn at(dir: &Path) -> Self {
+        let inner = EmbeddedJournal::open(dir).unwrap();
+        let wanted = Provision { partitions: PARTITIONS, gateways: 2, replication: 1 };
+        assert_eq!(inner.provision(&wanted).unwrap(), Vec::<String>::new());
+        let faults = Arc::new(Faults::default());
+        let settings = ShardSettings {
+            batch_records: 2,
+            idle_wait: Duration::from_millis(5),
+            timer_again: Duration::from_millis(20),
+            ..ShardSettings::new("here:1".to_owned())
+        };
+        Self {
+            journal: Arc::new(Faulty { inner: Arc::new(inner), faults: Arc::clone(&faults) }),
+            faults,
+            keyring: Arc::new(custos_testkit::keyring()),
+            metrics: Metrics::default(),
+            settings,
+            dir: None,
+        }
+    }
+
+    pub fn append(&self, topic: Topic, partition: u32, record: Record) {
+        self.journal.appender().unwrap().append(topic, partition, record).unwrap();
+    }
+
+    pub fn request(&self, script: &str, mark: Postmark) -> Record {
+        let (tenant, key) = (custos_testkit::tenant(), custos_testkit::key(script));
+        let open = AccountsInput::OpenAccount(OpenAccount { tenant, account: custos_testkit::account("ann"), key });
+        self.keyring.seal_message(INBOX, Source::Gateway, &open, mark)
+    }
+
+    /// Puts a script into an inbox.
+    pub fn put(&self, partition: u32, script: &str) {
+        self.append(INBOX, partition, self.request(script, Postmark::default()));
+    }
+
+    pub fn put_for_reply(&self, partition: u32, script: &str, instance: u32) {
+        let reply_to = Some(ReplyTo { instance, correlation: [7; 16] });
+        self.append(INBOX, partition, self.request(script, Postmark { reply_to, ..Postmark::default() }));
+    }
+
+    pub fn identity(&self, partition: u32) -> Identity {
+        Identity {
+            shard: shard(partition),
+            partitions: PARTITIONS,
+            source: Source::Accounts,
+            keyring: Arc::clone(&self.keyring),
+            ahead: true,
+        }
+    }
+
+    /// Runs a shard on this thread until it has applied its whole inbox, or stops by itself.
+    pub fn run(&self, partition: u32) -> ShardStop {
+        let (_, end) = self.journal.bounds(INBOX, partition).unwrap();
+        self.run_until(partition, move |manifest, _| manifest.next >= end)
+    }
+
+    /// Runs a shard until `done` holds for what it has committed.
+    pub fn run_until(
+        &self,
+        partition: u32,
+        done: impl Fn(&Manifest, &StateRecords) -> bool + Send + Sync + 'static,
+    ) -> ShardStop {
+        let journal = Arc::clone(&self.journal);
+        let holds = move || standing(&*journal, shard(partition)).is_ok_and(|(manifest, state)| done(&manifest, &state));
+        let stop = Arc::new(AtomicBool::new(holds()));
+        let mut settings = self.settings.clone();
+        let (raise, inner) = (Arc::clone(&stop), Arc::clone(&settings.interrupt));
+        settings.interrupt = Arc::new(move |point| {
+            inner(point);
+            if point == "committed" && holds() {
+                raise.store(true, Ordering::Release);
+            }
+        });
+        let (_ask, questions) = channel();
+        self.faults.set_deadline(Instant::now() + PATIENCE);
+        run_shard::<Diary>(&ShardContext {
+            journal: Arc::clone(&self.journal),
+            identity: self.identity(partition),
+            settings,
+            stop,
+            questions,
+            metrics: self.metrics.shard(shard(partition)),
+        })
+    }
+
+    /// Runs a shard again and again until it ends well; how often it was taken over again.
+    pub fn run_through(&self, partition: u32) -> usize {
+        for again in 0..20 {
+            match self.run(partition) {
+                ShardStop::Released => return again,
+                ShardStop::TakeOver(_) | ShardStop::Fenced(_) => {}
+                other => panic!("{}", custos_runtime::shard::describe(&other)),
+            }
+        }
+        panic!("the shard never came through");
+    }
+
+    /// Everything in a partition now.
+    pub fn read(&self, topic: Topic, partition: u32) -> Vec<Entry> {
+        let (_, end) = self.journal.bounds(topic, partition).unwrap();
+        let mut feed = self.journal.read(topic, partition, Start::Earliest).unwrap();
+        let mut entries: Vec<Entry> = Vec::new();
+        while entries.last().is_none_or(|entry| entry.offset + 1 < end) && end > 0 {
+            entries.extend(feed.poll(1_000, PATIENCE).unwrap());
+        }
+        entries
+    }
+
+    pub fn manifest(&self, partition: u32) -> Manifest {
+        standing(&*self.journal, shard(partition)).unwrap().0
+    }
+
+    /// A page of the diary as of the last commit.
+    pub fn heard(&self, partition: u32, page: &str) -> Vec<String> {
+        let (_, state) = standing(&*self.journal, shard(partition)).unwrap();
+        heard_in(&state, page)
+    }
+
+    /// The outbox as of the last manifest.
+    pub fn outbox(&self, partition: u32) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let mut found = BTreeMap::new();
+        for Entry { record, .. } in self.read(STATE, partition) {
+            if is_header(&record) || is_manifest(&record) || !is_outbox_key(&record.key) {
+                continue;
+            }
+            match record.value {
+                Some(value) => drop(found.insert(record.key, value)),
+                None => drop(found.remove(&record.key)),
+            }
+        }
+        found
+    }
+
+    /// The codes under which records were put aside.
+    pub fn quarantined(&self, partition: u32) -> Vec<String> {
+        self.read(Topic::Quarantine, partition).iter().map(|entry| header(&entry.record, "custos_quarantine_code")).collect()
+    }
+}
+
+pub fn heard_in(state: &StateRecords, page: &str) -> Vec<String> {
+    let key = diary::key(page);
+    state.get(&key).map(|value| Page::read(value).heard).unwrap_or_default()
+}
+
+pub fn header(record: &Record, name: &str) -> String {
+    let found = record.headers.iter().find(|(known, _)| known == name);
+    found.map(|(_, value)| String::from_utf8(value.clone()).unwrap()).unwrap_or_default()
+}
