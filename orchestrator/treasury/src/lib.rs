@@ -11,6 +11,7 @@ mod codec;
 mod desk;
 mod facts;
 mod fees;
+mod inspect;
 mod lifecycle;
 mod quoting;
 mod signing;
@@ -20,6 +21,7 @@ mod wallets;
 use custos_messages::treasury::TreasuryInput;
 use custos_saga::machine::{Cause, Context, Effects, Machine, StateError, View};
 
+pub use inspect::inspect;
 pub use state::{
     Allocation, AllocationStatus, Attempt, Bump, Entity, Fees, Flight, Hot, InForce, Key, Lack, Order, Outlay, Payment,
     Purpose, Quoting, Stage, Wallet,

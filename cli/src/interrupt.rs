@@ -1,0 +1,28 @@
+//! Fault injection: a process that was started with `--pause-at POINT` announces on standard output that it has reached the point, and
+//! stands still there until it is killed. Without the option nothing here does anything.
+
+use std::io::Write;
+use std::sync::OnceLock;
+
+static POINT: OnceLock<String> = OnceLock::new();
+
+/// What a paused process prints before the point's name.
+pub const REACHED: &str = "reached ";
+
+/// Arms the pause. Only the first call counts.
+pub fn arm(point: String) {
+    // A second call changes nothing, which is what is promised.
+    drop(POINT.set(point));
+}
+
+/// Passes `point`, or stands still there for ever.
+pub fn pass(point: &str) {
+    if POINT.get().is_some_and(|armed| armed == point) {
+        let mut out = std::io::stdout();
+        // If nobody reads, nobody waits for the pause; it still stands.
+        let _ = writeln!(out, "{REACHED}{point}").and_then(|()| out.flush());
+        loop {
+            std::thread::park();
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! `custos topics`: creates what is missing, checks what is there, writes the first manifest of each shard, publishes the policy.
+//!
+//! Safe to repeat, also on a running installation: a shard that has a manifest is never touched, and machines drop a policy that
+//! is not newer than theirs.
+
+use anyhow::Context;
+use custos_domain::partition_of;
+use custos_journal::{Journal, Provision};
+use custos_messages::accounts::AccountsInput;
+use custos_messages::chain::ChainInput;
+use custos_messages::treasury::TreasuryInput;
+use custos_messages::{Keyring, Machine, Mail, Postmark, ShardName, SignedPolicy, Source, Topic};
+use custos_runtime::shard::provision_shard;
+
+use crate::config::Config;
+use crate::policy::{fits, read_signed};
+use crate::secrets::read_keyring;
+use crate::stage::open_journal;
+
+/// What provisioning found and did, a line each.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What was done.
+    pub done: Vec<String>,
+    /// What only a human may mend.
+    pub differences: Vec<String>,
+}
+
+/// Provisions topics and shards.
+///
+/// # Errors
+/// The log cannot be reached or refuses.
+pub fn provision(journal: &dyn Journal, wanted: &Provision) -> anyhow::Result<Report> {
+    let mut report = Report { differences: journal.provision(wanted).context("topics")?, ..Report::default() };
+    for machine in Machine::ALL {
+        for partition in 0..wanted.partitions {
+            let shard = ShardName { machine, partition };
+            let (first, next) = journal.bounds(Topic::State(machine), partition)?;
+            if next > first {
+                continue;
+            }
+            let mut log = journal.acquire(machine, partition).with_context(|| format!("acquiring {shard}"))?;
+            if provision_shard(shard, &mut *log)? {
+                report.done.push(format!("{shard}: first manifest written"));
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// Appends the policy to every partition of every inbox.
+///
+/// # Errors
+/// The log does not take it.
+pub fn publish(journal: &dyn Journal, keyring: &Keyring, policy: &SignedPolicy, partitions: u32) -> anyhow::Result<()> {
+    let appender = journal.appender()?;
+    for machine in Machine::ALL {
+        let mail = match machine {
+            Machine::Accounts => Mail::Accounts(AccountsInput::Policy(policy.clone())),
+            Machine::Treasury => Mail::Treasury(TreasuryInput::Policy(policy.clone())),
+            Machine::Chain => Mail::Chain(ChainInput::Policy(policy.clone())),
+        };
+        for partition in 0..partitions {
+            let record = mail.seal(keyring, Source::Operator, Postmark::default());
+            appender.append(mail.topic(), partition, record).with_context(|| format!("{}/{partition}", machine.name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The shard of `machine` that `key` belongs to.
+#[must_use]
+pub fn shard_of(machine: Machine, key: &[u8], partitions: u32) -> ShardName {
+    ShardName { machine, partition: partition_of(key, partitions) }
+}
+
+/// All of `custos topics`.
+///
+/// # Errors
+/// The log, the keys or the policy are not usable.
+pub fn run(config: &Config) -> anyhow::Result<Report> {
+    let (signed, policy) = read_signed(&config.policy, &config.policy_root)?;
+    fits(&policy, &config.tenant, config.provision.partitions)?;
+    let keyring = read_keyring(&config.keys)?;
+    let journal = open_journal(&config.log, &config.member)?;
+    let mut report = provision(&*journal, &config.provision)?;
+    publish(&*journal, &keyring, &signed, config.provision.partitions)?;
+    report.done.push(format!("policy {} is published to every shard", policy.version));
+    Ok(report)
+}

@@ -1,0 +1,99 @@
+//! `custos saga`: where a saga, an account or a chain stands, and why, by asking the shard itself.
+//!
+//! The owner is found through the shard's last manifest in the log; on the embedded journal, whose log one process holds, through
+//! the configuration.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow, bail};
+use clap::Args;
+use custos_domain::{AccountId, ChainId, SagaId};
+use custos_journal::{Journal, Start};
+use custos_messages::{Machine, ShardName, Topic};
+use custos_runtime::ops::ask_owner;
+use custos_runtime::shard::{Manifest, is_manifest};
+
+use crate::config::{Config, LogChoice};
+use crate::provision::shard_of;
+use crate::stage::open_journal;
+use crate::{ConfigArgs, say};
+
+#[derive(Args)]
+pub struct SagaArgs {
+    /// A saga's id, an account's id or a chain's CAIP-2 name.
+    subject: String,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Asks and prints.
+///
+/// # Errors
+/// The subject has no known form, or its owner does not answer.
+pub async fn run(args: SagaArgs) -> anyhow::Result<ExitCode> {
+    let config = Config::load(&args.config.config)?;
+    let shard = place(&args.subject, config.provision.partitions)?;
+    let address = owner(&config, shard).await?;
+    let facts = ask_owner(&address, shard, &args.subject).await?;
+    if facts.is_empty() {
+        say(&format!("{shard} (owned by {address}) does not know {}", args.subject));
+        return Ok(ExitCode::FAILURE);
+    }
+    say(&format!("{} in shard {shard}, owned by {address}", args.subject));
+    for fact in facts {
+        say(&format!("  {:<30} {}", fact.name, fact.value));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn place(subject: &str, partitions: u32) -> anyhow::Result<ShardName> {
+    if let Ok(saga) = SagaId::parse(subject) {
+        return Ok(shard_of(Machine::Accounts, saga.account.as_bytes(), partitions));
+    }
+    if let Ok(account) = AccountId::parse(subject) {
+        return Ok(shard_of(Machine::Accounts, account.as_bytes(), partitions));
+    }
+    if let Ok(chain) = ChainId::new(subject) {
+        return Ok(shard_of(Machine::Chain, chain.as_str().as_bytes(), partitions));
+    }
+    bail!("`{subject}` is not a saga's id, an account's id or a chain's name")
+}
+
+async fn owner(config: &Config, shard: ShardName) -> anyhow::Result<String> {
+    let brokers = match &config.log {
+        LogChoice::Embedded(_) => return Ok(config.advertise.clone()),
+        LogChoice::Kafka(_) => config.log.clone(),
+    };
+    let member = config.member.clone();
+    let found = tokio::task::spawn_blocking(move || last_manifest(&*open_journal(&brokers, &member)?, shard)).await??;
+    if found.owner.is_empty() {
+        bail!("{shard} has no owner yet");
+    }
+    Ok(found.owner)
+}
+
+/// The last manifest of a shard, read from the end of its state partition.
+fn last_manifest(journal: &dyn Journal, shard: ShardName) -> anyhow::Result<Manifest> {
+    let topic = Topic::State(shard.machine);
+    let (first, next) = journal.bounds(topic, shard.partition)?;
+    let mut back = 64_u64;
+    loop {
+        let from = next.saturating_sub(back).max(first);
+        let mut feed = journal.read(topic, shard.partition, Start::At(from))?;
+        let mut found = None;
+        loop {
+            let entries = feed.poll(1_000, std::time::Duration::from_millis(500))?;
+            let Some(last) = entries.last().map(|entry| entry.offset) else { break };
+            let manifests = entries.iter().filter(|entry| is_manifest(&entry.record));
+            found = manifests.filter_map(|entry| entry.record.value.clone()).next_back().or(found);
+            if last.saturating_add(1) >= next {
+                break;
+            }
+        }
+        match found {
+            Some(value) => return Manifest::read(&value).context("the last manifest"),
+            None if from == first => return Err(anyhow!("{shard} has no manifest: run `custos topics` once")),
+            None => back = back.saturating_mul(8),
+        }
+    }
+}
