@@ -145,6 +145,16 @@ impl ReadModel {
             .transpose()
     }
 
+    /// Every deposit address on `chain`, whoever's: where coins of ours may lie besides the hot address.
+    pub async fn addresses_of_chain(&self, chain: &ChainId) -> Result<Vec<EthAddress>, ReadError> {
+        let rows = sqlx::query("SELECT address FROM addresses WHERE chain = $1 ORDER BY address")
+            .bind(chain.as_str().to_owned())
+            .fetch_all(self.pool())
+            .await
+            .map_err(ReadError::sql("addresses of a chain"))?;
+        rows.iter().map(|row| Fields(row).address("address")).collect()
+    }
+
     /// What the account has, by asset in order of codes. Assets that it never had are absent.
     ///
     /// # Errors
