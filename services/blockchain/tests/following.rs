@@ -1,0 +1,292 @@
+//! Followers against a development chain and the embedded log.
+
+mod fixture;
+
+use alloy::primitives::{Address, Bytes, TxKind, U256};
+use custos_devchain::{Dropped, Lies, Request, dev_address, dev_key};
+use custos_domain::Amount;
+use custos_messages::Source;
+use custos_messages::chain::{BlockReport, TransferSeen};
+use custos_messages::watch::{AddressRole, WatchRecord, WatchedAddress};
+use custos_testkit::{account, asset, chain, wallet};
+use fixture::{eth, until, wei, world};
+
+const DEPOSIT: Address = Address::repeat_byte(0xd1);
+const LATER: Address = Address::repeat_byte(0xd2);
+
+fn transfers(reports: &[BlockReport]) -> Vec<(u64, TransferSeen)> {
+    let of = |report: &BlockReport| {
+        let number = report.block.number;
+        report.transfers.clone().into_iter().map(move |seen| (number, seen)).collect::<Vec<_>>()
+    };
+    reports.iter().flat_map(of).collect()
+}
+
+#[test]
+fn every_block_is_reported_once_in_order_from_the_first_configured_on() {
+    let world = world();
+    world.dev.mine_n(5);
+    let _running = world.follow();
+    let reports = world.reported();
+    let numbers: Vec<u64> = reports.iter().map(|report| report.block.number).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5]);
+    for report in &reports {
+        assert_eq!(report.block, world.block(report.block.number));
+        assert_eq!(report.parent, world.block(report.block.number - 1).hash);
+        assert_eq!(report.time.0, (1_700_000_000 + 12 * report.block.number) * 1_000);
+        assert_eq!(report.node.as_str(), "a");
+    }
+}
+
+#[test]
+fn a_follower_can_begin_with_the_genesis_block() {
+    let mut world = world();
+    world.start_block = 0;
+    world.watch(DEPOSIT, "ada", AddressRole::Deposit);
+    let _running = world.follow();
+    world.reported();
+    assert_eq!(world.announced(1)[0].from, world.block(0));
+}
+
+#[test]
+fn ether_and_tokens_to_a_watched_address_are_reported_with_their_indexes() {
+    let mut world = world();
+    let token = world.dev.deploy_token("Test Dollar", "TUSD").unwrap();
+    let unlisted = world.dev.deploy_token("Other", "OTH").unwrap();
+    world.list_token(token);
+    world.watch(DEPOSIT, "ada", AddressRole::Deposit);
+    let paid = world.dev.send_ether(DEPOSIT, wei(7)).unwrap();
+    world.dev.send_token(unlisted, DEPOSIT, wei(8)).unwrap();
+    let first = world.dev.send_token(token, DEPOSIT, wei(9)).unwrap();
+    let second = world.dev.send_token(token, DEPOSIT, wei(10)).unwrap();
+    world.dev.send_ether(LATER, wei(11)).unwrap();
+    world.dev.mine();
+    let _running = world.follow();
+    let seen = transfers(&world.reported());
+    let mut expected = vec![
+        (paid, 1_000_000, "ETH", 7_u128),
+        // Logs are counted through the block: the unlisted token's is the first.
+        (first, 1, "TUSD", 9),
+        (second, 2, "TUSD", 10),
+    ];
+    expected.sort();
+    assert_eq!(seen.len(), 3, "{seen:?}");
+    for ((number, seen), (tx, index, code, units)) in seen.iter().zip(expected) {
+        assert_eq!(*number, 3);
+        assert_eq!((seen.tx.0, seen.index), (tx.0, index));
+        assert_eq!((&seen.asset, seen.amount), (&asset(code), Amount::new(units)));
+        assert_eq!((seen.from, seen.to, seen.account), (eth(dev_address(0)), eth(DEPOSIT), account("ada")));
+    }
+}
+
+#[test]
+fn ether_that_a_contract_passes_on_is_seen_by_its_call() {
+    let world = world();
+    let forwarder = world.dev.deploy_forwarder(DEPOSIT).unwrap();
+    world.watch(DEPOSIT, "ada", AddressRole::Deposit);
+    let tx = world.dev.send_ether(forwarder, wei(21)).unwrap();
+    world.dev.mine();
+    let _running = world.follow();
+    let seen = transfers(&world.reported());
+    assert_eq!(seen.len(), 1);
+    assert_eq!((seen[0].1.tx.0, seen[0].1.index, seen[0].1.amount), (tx.0, 1_000_001, Amount::new(21)));
+    assert_eq!(seen[0].1.from, eth(forwarder));
+}
+
+#[test]
+fn a_block_whose_traces_cannot_be_had_waits_and_loses_nothing() {
+    let world = world();
+    let forwarder = world.dev.deploy_forwarder(DEPOSIT).unwrap();
+    world.watch(DEPOSIT, "ada", AddressRole::Deposit);
+    let broken = Lies { error_on: ["debug_traceBlockByHash".to_owned()].into(), ..Lies::default() };
+    world.dev.set_lies(broken);
+    let direct = world.dev.send_ether(DEPOSIT, wei(5)).unwrap();
+    world.dev.send_ether(forwarder, wei(6)).unwrap();
+    world.dev.mine();
+    let _running = world.follow();
+    // An error of the node is no word that it cannot trace: the block waits.
+    let asked = |request: &Request| request.method == "debug_traceBlockByHash";
+    until(|| (world.dev.requests().iter().filter(|one| asked(one)).count() > 2).then_some(()));
+    assert!(world.reports().iter().all(|report| report.transfers.is_empty()));
+    world.dev.set_lies(Lies::default());
+    let seen = transfers(&world.reported());
+    let amounts: Vec<_> = seen.iter().map(|(_, one)| one.amount.base_units()).collect();
+    assert!(amounts.contains(&5) && amounts.contains(&6) && seen.iter().any(|(_, one)| one.tx.0 == direct.0));
+}
+
+#[test]
+fn transactions_from_a_hot_address_are_reported_with_fee_and_outcome() {
+    let world = world();
+    let rejecter = world.dev.deploy_rejecter().unwrap();
+    world.watch(dev_address(1), "house", AddressRole::Hot);
+    world.watch(dev_address(2), "ada", AddressRole::Deposit);
+    let key = dev_key(1);
+    let good = world.dev.spend(&key, TxKind::Call(dev_address(3)), wei(1), Bytes::new()).unwrap();
+    let bad = world.dev.spend(&key, TxKind::Call(rejecter), wei(1), Bytes::new()).unwrap();
+    world.dev.spend(&dev_key(2), TxKind::Call(dev_address(3)), wei(1), Bytes::new()).unwrap();
+    let before = world.dev.balance(dev_address(1));
+    world.dev.mine();
+    let _running = world.follow();
+    let reports = world.reported();
+    let spends = &reports.last().unwrap().spends;
+    let told: Vec<_> = spends.iter().map(|spend| (spend.tx.0, spend.nonce, spend.succeeded)).collect();
+    assert_eq!(told, [(good.0, 0, true), (bad.0, 1, false)]);
+    assert!(spends.iter().all(|spend| spend.wallet == wallet()));
+    let fees: u128 = spends.iter().map(|spend| spend.fee.base_units()).sum();
+    assert_eq!(before - world.dev.balance(dev_address(1)), U256::from(fees) + wei(1));
+}
+
+#[test]
+fn after_a_reorganisation_the_new_branch_is_reported_from_the_fork_upward() {
+    let world = world();
+    world.watch(DEPOSIT, "ada", AddressRole::Deposit);
+    world.dev.mine_n(3);
+    world.dev.send_ether(DEPOSIT, wei(1)).unwrap();
+    world.dev.mine();
+    world.dev.mine();
+    let _running = world.follow();
+    let before = world.reported().len();
+    assert_eq!(before, 5);
+    world.dev.replace(2, Dropped::Lose, &[]).unwrap();
+    let after = world.reported();
+    let new: Vec<_> = after[before..].iter().map(|report| (report.block, report.parent)).collect();
+    let expected: Vec<_> = (4..=6).map(|number| (world.block(number), world.block(number - 1).hash)).collect();
+    assert_eq!(new, expected);
+    assert_eq!(transfers(&after[before..]).len(), 0);
+}
+
+#[test]
+fn a_chain_that_became_shorter_is_noticed_as_soon_as_it_contradicts() {
+    let world = world();
+    world.dev.mine_n(6);
+    let _running = world.follow();
+    world.reported();
+    world.dev.reorg(4, Dropped::Lose).unwrap();
+    world.dev.mine_n(2);
+    let reports = world.reported();
+    let numbers: Vec<u64> = reports.iter().map(|report| report.block.number).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 3, 4]);
+}
+
+#[test]
+fn a_stale_head_is_no_reorganisation() {
+    let world = world();
+    world.dev.mine_n(5);
+    let _running = world.follow();
+    world.reported();
+    world.dev.set_lies(Lies { stale_head: 3, ..Lies::default() });
+    world.dev.clear_requests();
+    until(|| (world.dev.requests().len() > 5).then_some(()));
+    world.dev.set_lies(Lies::default());
+    world.dev.mine();
+    let numbers: Vec<u64> = world.reported().iter().map(|report| report.block.number).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn a_restarted_follower_reads_on_from_the_cursor_and_announces_everything_again() {
+    let world = world();
+    world.watch(DEPOSIT, "ada", AddressRole::Deposit);
+    world.dev.mine_n(6);
+    drop_after(world.follow(), || world.reported());
+    let before = world.reports().len();
+    world.cursor(4);
+    world.watch(LATER, "bob", AddressRole::Deposit);
+    let _running = world.follow();
+    let announced = world.announced(3);
+    let again: Vec<_> = announced[1..].iter().map(|news| (news.address, news.from)).collect();
+    assert!(again.contains(&(eth(DEPOSIT), world.block(4))) && again.contains(&(eth(LATER), world.block(4))));
+    let numbers = || world.reports()[before..].iter().map(|report| report.block.number).collect::<Vec<_>>();
+    until(|| (numbers() == [5, 6]).then_some(()));
+}
+
+fn drop_after<T, R>(running: T, wait: impl FnOnce() -> R) {
+    wait();
+    drop(running);
+}
+
+#[test]
+fn a_cursor_that_left_the_canonical_chain_is_walked_back() {
+    let world = world();
+    world.dev.mine_n(6);
+    world.cursor(5);
+    world.dev.replace(3, Dropped::Lose, &[]).unwrap();
+    let _running = world.follow();
+    let numbers: Vec<u64> = world.reported().iter().map(|report| report.block.number).collect();
+    assert_eq!(numbers, [4, 5, 6, 7]);
+}
+
+#[test]
+fn a_follower_waits_for_a_node_that_is_behind_the_cursor() {
+    let world = world();
+    world.dev.mine_n(6);
+    world.cursor(5);
+    world.dev.set_lies(Lies { stale_head: 3, ..Lies::default() });
+    let _running = world.follow();
+    until(|| (world.dev.requests().len() > 5).then_some(()));
+    assert!(world.reports().is_empty());
+    world.dev.set_lies(Lies::default());
+    assert_eq!(world.reported().len(), 1);
+}
+
+#[test]
+fn an_address_added_later_is_announced_and_seen_only_in_blocks_after() {
+    let world = world();
+    world.dev.send_ether(LATER, wei(1)).unwrap();
+    world.dev.mine_n(2);
+    let _running = world.follow();
+    world.reported();
+    world.watch(LATER, "bob", AddressRole::Deposit);
+    let announced = world.announced(1);
+    assert_eq!((announced[0].wallet, announced[0].address), (wallet(), eth(LATER)));
+    assert_eq!((&announced[0].chain, announced[0].from), (&chain(), world.block(2)));
+    world.dev.send_ether(LATER, wei(2)).unwrap();
+    world.dev.mine();
+    let seen = transfers(&world.reported());
+    assert_eq!(seen.iter().map(|(number, one)| (*number, one.amount.base_units())).collect::<Vec<_>>(), [(3, 2)]);
+    // Treasury asks again until it has heard.
+    world.watch(LATER, "bob", AddressRole::Deposit);
+    assert_eq!(world.announced(2)[1].from, world.block(3));
+}
+
+#[test]
+fn a_forged_record_of_the_watch_list_is_left_aside_and_counted() {
+    let world = world();
+    let forged = WatchRecord::Address(WatchedAddress {
+        chain: chain(),
+        address: eth(DEPOSIT),
+        account: account("eve"),
+        wallet: wallet(),
+        role: AddressRole::Deposit,
+    });
+    world.write(&forged, Source::Gateway);
+    world.dev.send_ether(DEPOSIT, wei(1)).unwrap();
+    world.dev.mine();
+    let _running = world.follow();
+    assert!(transfers(&world.reported()).is_empty());
+    assert!(world.metrics.text().contains(r#"quarantined_total{part="follower",code="not-allowed"} 1"#));
+}
+
+#[test]
+fn two_followers_of_one_node_say_the_same() {
+    let world = world();
+    world.watch(DEPOSIT, "ada", AddressRole::Deposit);
+    world.dev.send_ether(DEPOSIT, wei(1)).unwrap();
+    world.dev.mine_n(4);
+    let _both = (world.follow(), world.follow());
+    let mut reports = until(|| Some(world.reports()).filter(|all| all.len() == 8));
+    reports.sort_by_key(|report| report.block.number);
+    assert!(reports.chunks(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[test]
+fn a_follower_starts_while_its_node_is_silent_and_goes_on_when_it_speaks() {
+    let world = world();
+    world.dev.mine();
+    world.dev.set_lies(Lies { error_on: ["eth_chainId".to_owned()].into(), ..Lies::default() });
+    let _running = world.follow();
+    until(|| (world.dev.requests().len() > 3).then_some(()));
+    assert!(world.reports().is_empty());
+    world.dev.set_lies(Lies::default());
+    assert_eq!(world.reported().len(), 1);
+}
