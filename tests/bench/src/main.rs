@@ -1,0 +1,113 @@
+//! `custos-bench`: prints figures as JSON, one object a line. A program, never a test: nothing fails because a machine is slow.
+//!
+//! Invariants: each figure names what it was measured on; absolute figures are for orientation, ratios of one run count.
+
+mod codec;
+mod echo;
+mod floor;
+mod load;
+mod machine;
+mod restore;
+mod rig;
+mod sagas;
+mod size;
+mod usage;
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use serde_json::Value;
+
+use crate::rig::Rig;
+use crate::sagas::Course;
+
+/// Figures of Custos, as JSON lines.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Three-step sagas on the real skeleton, from the append of the start to the commit of the end.
+    Sagas(Load),
+    /// The same records on the same journal without machine, keys and service: what `sagas` is to be compared with.
+    Floor(Load),
+    /// Inputs per second through the accounts machine, without a journal.
+    Machine {
+        /// Accounts.
+        #[arg(long, default_value_t = 1_000)]
+        clients: u64,
+        /// Deposits and withdrawals of each.
+        #[arg(long, default_value_t = 10)]
+        rounds: u64,
+    },
+    /// Taking over a shard with many live sagas.
+    Restore {
+        /// `embedded`, `kafka`, or `kafka:host:port` with empty topics.
+        #[arg(long, default_value = "embedded")]
+        log: String,
+        /// Live sagas.
+        #[arg(long, default_value_t = 100_000)]
+        sagas: u64,
+    },
+    /// Size of the release binary `custos`, if it is built.
+    Size,
+    /// How to time a clean build; runs nothing.
+    Build,
+}
+
+#[derive(clap::Args)]
+struct Load {
+    /// `embedded`, `kafka`, or `kafka:host:port` with empty topics.
+    #[arg(long, default_value = "embedded")]
+    log: String,
+    /// Partitions, each with a shard of its own.
+    #[arg(long, default_value_t = 2)]
+    partitions: u32,
+    /// Sagas in flight, level by level.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 256, 1_000])]
+    in_flight: Vec<u64>,
+    /// Seconds that count, at each level.
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Seconds before them that do not.
+    #[arg(long, default_value_t = 2)]
+    warm_seconds: u64,
+    /// Questions ahead of the commit: `on`, `off`, or both in turn.
+    #[arg(long, value_delimiter = ',', default_values = ["on", "off"], value_parser = ["on", "off"])]
+    ahead: Vec<String>,
+    /// `floor` only: milliseconds that a transaction waits for more input before its commit; the runtime does not wait.
+    #[arg(long, default_value_t = 0)]
+    hold_ms: u64,
+}
+
+impl Load {
+    fn course(&self) -> Course {
+        Course {
+            in_flight: self.in_flight.clone(),
+            warm: Duration::from_secs(self.warm_seconds),
+            measured: Duration::from_secs(self.seconds),
+            ahead: self.ahead.iter().map(|ahead| ahead == "on").collect(),
+            hold: Duration::from_millis(self.hold_ms),
+        }
+    }
+}
+
+fn tell(figure: &Value) -> Result<()> {
+    Ok(writeln!(std::io::stdout().lock(), "{figure}")?)
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().what {
+        What::Sagas(load) => sagas::measure(&Rig::open(&load.log, load.partitions)?, &load.course(), tell),
+        What::Floor(load) => floor::measure(&Rig::open(&load.log, load.partitions)?, &load.course(), tell),
+        What::Machine { clients, rounds } => machine::measure(clients, rounds, tell),
+        What::Restore { log, sagas } => tell(&restore::measure(&Rig::open(&log, 1)?, sagas)?),
+        What::Size => tell(&size::measure()?),
+        What::Build => tell(&size::how_to_time_a_build()),
+    }
+}
