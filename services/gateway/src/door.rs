@@ -108,7 +108,9 @@ async fn settled(app: &Arc<App>, saga: SagaId, deadline: Instant) -> Result<Opti
         head.mark_unchanged();
         let operation = app.model.operation(&saga).await?;
         let settled = operation.as_ref().is_some_and(|operation| operation.status != OperationStatus::Running);
-        if settled || !matches!(timeout_at(deadline, head.changed()).await, Ok(Ok(()))) {
+        // A gateway that stops keeps nobody waiting.
+        let grown = timeout_at(deadline, app.stop.run_until_cancelled(head.changed()));
+        if settled || !matches!(grown.await, Ok(Some(Ok(())))) {
             return Ok(operation);
         }
     }

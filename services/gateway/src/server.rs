@@ -63,9 +63,18 @@ pub struct Gateway {
     app: Arc<App>,
     listener: TcpListener,
     address: SocketAddr,
-    /// Raised to end the reader of replies.
-    ended: Arc<AtomicBool>,
+    /// Held as long as replies are to be read.
+    reading: Reading,
     reader: oneshot::Receiver<Result<(), JournalError>>,
+}
+
+/// Ends the reader of replies when it is dropped, also when the gateway could not be started.
+struct Reading(Arc<AtomicBool>);
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 impl Gateway {
@@ -86,13 +95,13 @@ impl Gateway {
             }
         }
         let room = Arc::new(WaitingRoom::default());
-        let ended = Arc::new(AtomicBool::new(false));
+        let reading = Reading(Arc::new(AtomicBool::new(false)));
         let reader = Reader {
             journal: Arc::clone(&journal),
             keyring: Arc::clone(&keyring),
             instance: config.instance,
             room: Arc::clone(&room),
-            stop: Arc::clone(&ended),
+            stop: Arc::clone(&reading.0),
         };
         let (post, reader) = attach(&*journal, keyring, config.policy.partitions, reader).await?;
         let listening = |source| GatewayError::Listen { address: config.listen, source };
@@ -117,7 +126,7 @@ impl Gateway {
             requests: Semaphore::new(AT_ONCE),
             stop,
         };
-        Ok(Self { app: Arc::new(app), listener, address, ended, reader })
+        Ok(Self { app: Arc::new(app), listener, address, reading, reader })
     }
 
     /// Where it listens.
@@ -131,7 +140,7 @@ impl Gateway {
     /// # Errors
     /// Serving fails, or replies cannot be read any more.
     pub async fn run(self) -> Result<(), GatewayError> {
-        let Self { app, listener, ended, reader, .. } = self;
+        let Self { app, listener, reading, reader, .. } = self;
         let stop = app.stop.clone();
         let serving = axum::serve(listener, router(app)).with_graceful_shutdown(stop.cancelled_owned()).into_future();
         let outcome = tokio::select! {
@@ -141,7 +150,7 @@ impl Gateway {
                 Ok(Ok(())) | Err(_) => Err(GatewayError::Serve(std::io::Error::other("the reader of replies ended"))),
             },
         };
-        ended.store(true, Ordering::Release);
+        drop(reading);
         outcome
     }
 

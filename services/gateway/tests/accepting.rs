@@ -191,5 +191,14 @@ async fn whoever_prefers_to_wait_is_answered_when_the_operation_is_done() {
 async fn a_gateway_stops_when_it_is_told_to() {
     let bench = Bench::start().await;
     assert_eq!(bench.get("/v1/accounts").await.status, 200);
-    assert!(bench.stop().await.is_ok());
+    let waiting = send(bench.posting(&out(), "k", &withdrawal("1")).header("Prefer", "wait=30"));
+    let stopping = async {
+        while bench.posted() == 0 {
+            tokio::task::yield_now().await;
+        }
+        bench.stop().await
+    };
+    let (answered, stopped) = tokio::join!(waiting, stopping);
+    assert!(stopped.is_ok());
+    assert_eq!((answered.status.as_u16(), &answered.body["outcome"]), (202, &json!("accepted")), "its request is finished");
 }
