@@ -3,20 +3,19 @@
 //! Which tests can write is not listed here: they are those whose source reads `CUSTOS_BLESS`.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::plan::{self, Package};
-use crate::{cargo, must, root};
+use crate::{cargo, must, plan, root};
 
 /// The published Protobuf package; its descriptors take additions under this name only.
 const PROTO_PACKAGE: &str = "custos";
 
 /// Runs the tests of every package that can write, told to write. `Ok(true)` when all of them passed afterwards.
 pub fn bless() -> Result<bool> {
-    let writers = writers(&plan::workspace()?.packages)?;
+    let writers = writers(&plan::packages()?)?;
     for package in &writers {
         let mut test = cargo(&["test", "--quiet", "--package", package])?;
         test.env("CUSTOS_BLESS", PROTO_PACKAGE);
@@ -26,7 +25,7 @@ pub fn bless() -> Result<bool> {
     Ok(true)
 }
 
-fn writers(packages: &[Package]) -> Result<BTreeSet<String>> {
+fn writers(packages: &[(PathBuf, String)]) -> Result<BTreeSet<String>> {
     let root = root()?;
     let found = Command::new("git")
         .current_dir(&root)
@@ -36,7 +35,7 @@ fn writers(packages: &[Package]) -> Result<BTreeSet<String>> {
     let text = String::from_utf8_lossy(&found.stdout).into_owned();
     let owner = |path: &str| {
         let path = Path::new(path);
-        packages.iter().find(|package| path.starts_with(&package.folder)).map(|package| package.name.clone())
+        packages.iter().find(|(folder, _)| path.starts_with(folder)).map(|(_, name)| name.clone())
     };
     // The front door speaks of the variable and has nothing to write.
     Ok(text.lines().filter_map(owner).filter(|name| name != "xtask").collect())

@@ -1,10 +1,10 @@
 //! Which test programs there are, and in which ring each of them runs.
 //!
-//! A ring is chosen by folder, so a new crate is in a ring without being listed. Rings are run as targets of the whole
-//! workspace, never as single packages: cargo would then choose other features and compile everything a second time.
+//! A ring is chosen by folder, so a new crate is in a ring without being listed. Programs come from one build of the whole
+//! workspace and are started here, as cargo would: asked for a part of them, cargo chooses other settings for what build
+//! scripts and macros share with the product, and compiles a part of the workspace a second time.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -66,25 +66,64 @@ impl Ring {
     }
 }
 
-/// A package of the workspace.
-pub struct Package {
-    /// As cargo calls it.
-    pub name: String,
-    /// From the top of the checkout.
+/// A test program.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Program {
+    /// Where it runs.
+    pub ring: Ring,
+    /// Its package's folder, from the top of the checkout.
     pub folder: PathBuf,
-    tests: Vec<String>,
+    /// The target's name; `unit tests` for those of a library or command.
+    pub name: String,
+    /// The program itself.
+    pub path: PathBuf,
 }
 
-/// What cargo builds here, and where to.
-pub struct Workspace {
-    /// Its packages.
-    pub packages: Vec<Package>,
-    /// The folder of what is built.
-    pub target: PathBuf,
+/// What one build has made.
+#[derive(Default, Debug)]
+pub struct Built {
+    /// Test programs in the order in which they run.
+    pub tests: Vec<Program>,
+    /// The `custos` command.
+    pub product: Option<PathBuf>,
 }
 
-/// Asks cargo.
-pub fn workspace() -> Result<Workspace> {
+impl Built {
+    /// Reads the messages of `cargo build --message-format=json`, a line each.
+    ///
+    /// # Errors
+    /// A message that is no JSON, or speaks of a package outside of the checkout.
+    pub fn read<'a>(messages: impl Iterator<Item = &'a str>, top: &Path) -> Result<Self> {
+        let mut built = Self::default();
+        for line in messages {
+            let message: Value = serde_json::from_str(line).context("a message of cargo")?;
+            let text = |pointer: &str| message.pointer(pointer).and_then(Value::as_str);
+            let Some(path) = text("/executable").map(PathBuf::from) else { continue };
+            let kind = text("/target/kind/0").context("a program has a kind")?;
+            let target = text("/target/name").context("a program has a name")?;
+            if message.pointer("/profile/test") == Some(&Value::Bool(true)) {
+                let folder = folder(text("/manifest_path").context("a program has a manifest")?, top)?;
+                let unit = kind != "test";
+                let ring = if unit { Ring::Laws } else { Ring::of(&folder.to_string_lossy()) };
+                let name = if unit { "unit tests".to_owned() } else { target.to_owned() };
+                built.tests.push(Program { ring, folder, name, path });
+            } else if target == "custos" {
+                built.product = Some(path);
+            }
+        }
+        built.tests.sort();
+        Ok(built)
+    }
+}
+
+/// The package's folder from the top of the checkout.
+fn folder(manifest: &str, top: &Path) -> Result<PathBuf> {
+    let folder = Path::new(manifest).parent().and_then(|folder| folder.strip_prefix(top).ok());
+    folder.map(Path::to_path_buf).with_context(|| format!("{manifest} is not in the checkout"))
+}
+
+/// The packages of this workspace: folder from the top of the checkout, and name.
+pub fn packages() -> Result<Vec<(PathBuf, String)>> {
     let output =
         cargo(&["metadata", "--format-version", "1", "--no-deps"])?.output().context("cargo metadata did not start")?;
     if !output.status.success() {
@@ -93,69 +132,49 @@ pub fn workspace() -> Result<Workspace> {
     let metadata: Value = serde_json::from_slice(&output.stdout).context("what cargo metadata says")?;
     let top = root()?;
     let listed = metadata.get("packages").and_then(Value::as_array).context("cargo metadata lists packages")?;
-    let packages = listed.iter().map(|package| read(package, &top)).collect::<Result<_>>()?;
-    let target = metadata.get("target_directory").and_then(Value::as_str).context("cargo metadata names a target folder")?;
-    Ok(Workspace { packages, target: PathBuf::from(target) })
-}
-
-fn read(package: &Value, top: &std::path::Path) -> Result<Package> {
-    let text = |name: &str| package.get(name).and_then(Value::as_str).with_context(|| format!("a package has a {name}"));
-    let manifest = PathBuf::from(text("manifest_path")?);
-    let folder =
-        manifest.parent().and_then(|folder| folder.strip_prefix(top).ok()).context("a package is in the checkout")?;
-    let is_test = |target: &&Value| {
-        let kinds = target.get("kind").and_then(Value::as_array);
-        kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind.as_str() == Some("test")))
-    };
-    let targets = package.get("targets").and_then(Value::as_array).context("a package has targets")?;
-    let tests = targets.iter().filter(is_test).filter_map(|target| target.get("name").and_then(Value::as_str));
-    Ok(Package { name: text("name")?.to_owned(), folder: folder.to_path_buf(), tests: tests.map(str::to_owned).collect() })
-}
-
-/// The arguments that choose each ring's programs for `cargo test --workspace`; a ring without programs is absent.
-///
-/// Two packages may have test programs of one name, which cargo runs together: in the later ring of the two.
-pub fn rings(packages: &[Package]) -> BTreeMap<Ring, Vec<String>> {
-    let mut places: BTreeMap<&str, Ring> = BTreeMap::new();
-    for package in packages {
-        let ring = Ring::of(&package.folder.to_string_lossy());
-        for test in &package.tests {
-            let place = places.entry(test).or_insert(ring);
-            *place = ring.max(*place);
-        }
-    }
-    let mut rings: BTreeMap<Ring, Vec<String>> = BTreeMap::new();
-    rings.insert(Ring::Laws, vec!["--lib".to_owned(), "--bins".to_owned()]);
-    for (test, ring) in places {
-        rings.entry(ring).or_default().extend(["--test".to_owned(), test.to_owned()]);
-    }
-    rings
+    let text = |package: &Value, name: &str| package.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    listed.iter().map(|package| Ok((folder(&text(package, "manifest_path"), &top)?, text(package, "name")))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn package(folder: &str, tests: &[&str]) -> Package {
-        let tests = tests.iter().map(|&test| test.to_owned()).collect();
-        Package { name: folder.replace('/', "-"), folder: PathBuf::from(folder), tests }
+    fn message(folder: &str, kind: &str, name: &str, test: bool) -> String {
+        serde_json::json!({
+            "reason": "compiler-artifact",
+            "manifest_path": format!("/top/{folder}/Cargo.toml"),
+            "target": { "kind": [kind], "name": name },
+            "profile": { "test": test },
+            "executable": format!("/built/{name}"),
+        })
+        .to_string()
     }
 
     #[test]
-    fn every_test_program_is_in_exactly_one_ring() {
-        let packages = [
-            package("tests/rules", &["house"]),
-            package("shared/saga", &["laws"]),
-            package("shared/journal", &["kafka"]),
-            package("services/wallet", &["laws", "guarding"]),
-            package("tests/e2e", &["deposits"]),
+    fn every_test_program_is_in_one_ring_and_the_product_is_found() {
+        let messages = [
+            message("tests/e2e", "test", "money", true),
+            message("services/wallet", "test", "guarding", true),
+            message("services/wallet", "lib", "custos_wallet", true),
+            message("shared/journal", "test", "kafka", true),
+            message("shared/saga", "test", "laws", true),
+            message("tests/rules", "test", "house", true),
+            message("cli", "bin", "custos", true),
+            message("cli", "bin", "custos", false),
+            r#"{"reason":"compiler-artifact","executable":null}"#.to_owned(),
+            r#"{"reason":"build-finished","success":true}"#.to_owned(),
         ];
-        let rings = rings(&packages);
-        let chosen = |ring| rings.get(&ring).map(|arguments| arguments.join(" ")).unwrap_or_default();
-        assert_eq!(chosen(Ring::Rules), "--test house");
-        assert_eq!(chosen(Ring::Laws), "--lib --bins");
-        assert_eq!(chosen(Ring::Journals), "--test kafka");
-        assert_eq!(chosen(Ring::Services), "--test guarding --test laws", "one name twice runs once, in the later ring");
-        assert_eq!(chosen(Ring::EndToEnd), "--test deposits");
+        let built = Built::read(messages.iter().map(String::as_str), Path::new("/top")).unwrap();
+        let chosen = |ring| {
+            let programs = built.tests.iter().filter(|program| program.ring == ring);
+            programs.map(|program| format!("{} {}", program.folder.display(), program.name)).collect::<Vec<_>>()
+        };
+        assert_eq!(chosen(Ring::Rules), ["tests/rules house"]);
+        assert_eq!(chosen(Ring::Laws), ["cli unit tests", "services/wallet unit tests", "shared/saga laws"]);
+        assert_eq!(chosen(Ring::Journals), ["shared/journal kafka"]);
+        assert_eq!(chosen(Ring::Services), ["services/wallet guarding"]);
+        assert_eq!(chosen(Ring::EndToEnd), ["tests/e2e money"]);
+        assert_eq!(built.product, Some(PathBuf::from("/built/custos")));
     }
 }

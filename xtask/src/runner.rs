@@ -1,16 +1,16 @@
 //! `cargo xtask test`: parts, one build, then ring by ring.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::parts::{self, POSTGRES, Parts, SharedPostgres};
-use crate::plan::{self, Ring};
+use crate::plan::{Built, Program, Ring};
 use crate::summary::{Report, RingResult};
-use crate::tally::Counter;
-use crate::{cargo, must};
+use crate::tally::{Counter, Tally};
+use crate::{cargo, root};
 
 /// What the developer asked for.
 #[derive(clap::Args, Default)]
@@ -39,35 +39,42 @@ pub fn test(wish: &Wish) -> Result<bool> {
 }
 
 fn run(wish: &Wish) -> Result<Report> {
-    let workspace = plan::workspace()?;
     let bringing = parts::bring();
     let build = build();
     // Wait for the parts in any case: what is half built would be in the way of the next run.
     let mut parts = bringing.join().map_err(|_| anyhow!("the thread that brings the parts has ended"))??;
-    let build = build?;
+    let (built, build) = build?;
     for missing in &parts.missing {
         eprintln!("xtask: missing: {missing}");
     }
-    // As a single package the product would be compiled with other features, and so a second time.
-    let product = workspace.target.join("debug/custos");
-    parts.environment.push(("CUSTOS_TEST_BINARY".to_owned(), product.display().to_string()));
+    if let Some(product) = &built.product {
+        // Tests that run the product take this one; cargo would build it with other features, and so a second time.
+        parts.environment.push(("CUSTOS_TEST_BINARY".to_owned(), product.display().to_string()));
+    }
     let shared = shared_postgres(&parts);
-    let rings = plan::rings(&workspace.packages);
     let mut results = Vec::new();
     for ring in Ring::ALL {
-        if let Some(chosen) = rings.get(&ring) {
-            let postgres = shared.as_ref().filter(|_| takes_shared_postgres(ring));
-            results.push(run_ring(ring, chosen, wish.long, &parts, postgres)?);
-        }
+        let postgres = shared.as_ref().filter(|_| takes_shared_postgres(ring));
+        let programs = built.tests.iter().filter(|program| program.ring == ring);
+        let environment = environment(wish.long, &parts, postgres);
+        let begun = Instant::now();
+        let tally = run_ring(ring, programs, &environment)?;
+        results.push(RingResult { ring, tally, took: begun.elapsed(), budget: ring.budget(wish.long) });
     }
     Ok(Report { parts, build, rings: results })
 }
 
-/// Everything is compiled once, with the features of the whole workspace; the rings find it done.
-fn build() -> Result<Duration> {
+/// Everything is compiled once, with the features of the whole workspace.
+fn build() -> Result<(Built, Duration)> {
+    println!("==> cargo build --workspace --bins --tests");
     let begun = Instant::now();
-    must("cargo build --workspace --bins --tests", cargo(&["build", "--workspace", "--bins", "--tests"])?)?;
-    Ok(begun.elapsed())
+    let mut command = cargo(&["build", "--workspace", "--bins", "--tests", "--message-format", "json-render-diagnostics"])?;
+    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cargo build did not start")?;
+    if !output.status.success() {
+        bail!("cargo build: {}", output.status);
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    Ok((Built::read(messages.lines(), &root()?)?, begun.elapsed()))
 }
 
 fn shared_postgres(parts: &Parts) -> Option<SharedPostgres> {
@@ -88,36 +95,50 @@ const fn takes_shared_postgres(ring: Ring) -> bool {
     matches!(ring, Ring::Laws | Ring::Services)
 }
 
-fn run_ring(
-    ring: Ring,
-    chosen: &[String],
-    long: bool,
-    parts: &Parts,
-    postgres: Option<&SharedPostgres>,
-) -> Result<RingResult> {
-    println!("==> ring {}: cargo test --workspace {}", ring.name(), chosen.join(" "));
-    let begun = Instant::now();
-    let mut command = cargo(&["test", "--workspace", "--no-fail-fast"])?;
-    command.args(chosen).args(["--", "--show-output"]).stdin(Stdio::null()).stdout(Stdio::piped());
-    command.envs(parts.environment.iter().map(|(name, value)| (name, value)));
-    if long {
-        command.env("CUSTOS_TEST_LONG", "1");
+/// What a ring's programs find in their environment.
+fn environment(long: bool, parts: &Parts, postgres: Option<&SharedPostgres>) -> Vec<(String, String)> {
+    let mut environment = parts.environment.clone();
+    environment.extend(postgres.map(|server| (POSTGRES.to_owned(), server.url.clone())));
+    environment.extend(long.then(|| ("CUSTOS_TEST_LONG".to_owned(), "1".to_owned())));
+    environment
+}
+
+fn run_ring<'a>(ring: Ring, programs: impl Iterator<Item = &'a Program>, environment: &[(String, String)]) -> Result<Tally> {
+    println!("\n==> ring {}", ring.name());
+    let mut tally = Tally::default();
+    for program in programs {
+        tally = tally.plus(run_program(program, environment)?);
     }
-    if let Some(server) = postgres {
-        command.env(POSTGRES, &server.url);
-    }
-    let mut child = command.spawn().context("cargo test did not start")?;
+    Ok(tally)
+}
+
+/// Runs one program to its end and passes on what it says.
+fn run_program(program: &Program, environment: &[(String, String)]) -> Result<Tally> {
+    println!("--> {}: {}", program.folder.display(), program.name);
+    let folder = root()?.join(&program.folder);
+    let mut child = Command::new(&program.path)
+        .arg("--show-output")
+        .current_dir(&folder)
+        .env("CARGO_MANIFEST_DIR", &folder)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("{} did not start", program.path.display()))?;
     let output = child.stdout.take().context("the standard output was piped")?;
     let mut counter = Counter::default();
     for line in BufReader::new(output).split(b'\n') {
-        let bytes = line.context("the output of cargo test")?;
+        let bytes = line.context("the output of a test program")?;
         let line = String::from_utf8_lossy(&bytes);
         if counter.line(&line) {
             println!("{line}");
         }
     }
-    let status = child.wait().context("cargo test was lost")?;
-    Ok(RingResult { ring, tally: counter.end(status.success()), took: begun.elapsed(), budget: ring.budget(long) })
+    let status = child.wait().context("a test program was lost")?;
+    if !status.success() {
+        println!("--> FAILED: {}: {}: {status}\n", program.folder.display(), program.name);
+    }
+    Ok(counter.end(status.success()))
 }
 
 /// Whether a missing part is a failure.

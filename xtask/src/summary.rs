@@ -69,3 +69,29 @@ fn row(name: &str, counts: &str, took: Duration, budget: Duration) {
     let over = if took > budget { "  over its budget" } else { "" };
     println!("{name:<10}{counts:<27}{:>10}{:>9}{over}", took.as_secs(), budget.as_secs());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(tally: Tally, missing: &[&str]) -> Report {
+        let missing = missing.iter().map(|&part| part.to_owned()).collect();
+        let ring = RingResult { ring: Ring::Laws, tally, took: Duration::ZERO, budget: Duration::ZERO };
+        Report { parts: Parts { missing, ..Parts::default() }, build: Duration::ZERO, rings: vec![ring] }
+    }
+
+    #[test]
+    fn what_is_missing_is_a_failure_only_where_nothing_may_be_missing() {
+        let (passed, failed, skipped) = (1, 0, 0);
+        let whole = Tally { passed, failed, skipped };
+        for (tally, missing, good, good_in_ci) in [
+            (whole, &[][..], true, true),
+            (whole, &["docker"][..], true, false),
+            (Tally { skipped: 1, ..whole }, &[][..], true, false),
+            (Tally { failed: 1, ..whole }, &[][..], false, false),
+        ] {
+            let report = report(tally, missing);
+            assert_eq!((report.good(false), report.good(true)), (good, good_in_ci), "{tally:?} {missing:?}");
+        }
+    }
+}

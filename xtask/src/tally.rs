@@ -22,7 +22,7 @@ impl Tally {
     }
 }
 
-/// Follows one run of `cargo test -- --show-output`.
+/// Follows one test program that runs with `--show-output`.
 #[derive(Default)]
 pub struct Counter {
     tally: Tally,
