@@ -309,13 +309,12 @@ pub fn start_message(number: u64, account: AccountId) -> anyhow::Result<Mail> {
     })))
 }
 
-/// Only so that the table's own rules hold: see the test.
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_a_saga_and_keeps_every_law() {
+    fn the_table_keeps_the_rules_of_a_saga() {
         assert_eq!(custos_saga::check(&ECHO), Ok(()));
     }
 }
