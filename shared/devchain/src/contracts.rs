@@ -28,7 +28,8 @@ sol! {
 }
 
 /// Creation code of the ERC-20 with its constructor's arguments.
-pub(crate) fn token(name: &str, symbol: &str) -> Bytes {
+#[must_use]
+pub fn token_code(name: &str, symbol: &str) -> Bytes {
     // The fixture is a file of the crate, and a test decodes it: an empty code would deploy nothing.
     let mut code = hex::decode(TOKEN.trim()).unwrap_or_default();
     code.extend((name.to_owned(), symbol.to_owned()).abi_encode_params());
@@ -100,6 +101,6 @@ mod tests {
     #[test]
     fn the_checked_in_token_is_code() {
         assert_eq!(hex::decode(TOKEN.trim()).expect("hex").len(), 7_440);
-        assert!(token("a", "b").len() > 7_440 + 64);
+        assert!(token_code("a", "b").len() > 7_440 + 64);
     }
 }

@@ -277,7 +277,7 @@ impl DevChain {
     /// # Errors
     /// `Sign` or `Refused`.
     pub fn deploy_token(&self, name: &str, symbol: &str) -> Result<Address, DevChainError> {
-        let token = self.create(contracts::token(name, symbol))?;
+        let token = self.create(contracts::token_code(name, symbol))?;
         self.mint_token(token, dev_address(0), U256::from(FIRST_MINT))?;
         self.mine();
         Ok(token)

@@ -1,1 +1,23 @@
-//! e2e
+//! The ground of the end-to-end tests: a chain, an installation of Custos, its processes, and the bank that uses it.
+//!
+//! A test makes a [`World`], does what a bank, its officers and the chain would do, and waits for conditions, each with a deadline.
+//! The product is only met from outside: as a program, over its REST door, and on the chain. Nothing here looks into its log or
+//! its tables. When a test fails, the folder with every process's output is kept and its path is printed.
+
+mod bank;
+mod ethereum;
+mod installation;
+mod ledger;
+mod process;
+mod recorder;
+mod rpc;
+mod wait;
+mod world;
+
+pub use bank::{Bank, Refused, Withdrawal};
+pub use ethereum::{ETHER, Ethereum, GWEI, fees};
+pub use installation::{Ground, Installation, Part};
+pub use ledger::{Balance, base_units, decimal, text};
+pub use process::{Finished, Process};
+pub use wait::{LONG, SHORT, until};
+pub use world::{APPROVAL_LIMIT, CONFIRMATIONS, World};

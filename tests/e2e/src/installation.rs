@@ -1,0 +1,238 @@
+//! An installation of the product in a folder of its own, and the configurations of its processes.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail};
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+use toml::{Table, Value};
+
+use crate::process::{self, Finished, Process};
+
+/// What the product stands on.
+#[derive(Clone, Debug)]
+pub enum Ground {
+    /// The embedded journal and SQLite, in the installation's folder.
+    Embedded,
+    /// Kafka at these brokers, and this PostgreSQL database.
+    Servers {
+        /// `host:port`.
+        kafka: String,
+        /// `postgres://…`.
+        postgres: String,
+    },
+}
+
+/// The parts of the product, as `custos serve` names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// The accounts machine.
+    Accounts,
+    /// The treasury machine.
+    Treasury,
+    /// The chain machine.
+    Chain,
+    /// The signer.
+    Wallet,
+    /// The screener.
+    Compliance,
+    /// The chain adapter.
+    Blockchain,
+    /// The bank's door.
+    Gateway,
+    /// The projector.
+    Projector,
+}
+
+impl Part {
+    /// All parts.
+    pub const ALL: [Self; 8] = [
+        Self::Accounts,
+        Self::Treasury,
+        Self::Chain,
+        Self::Wallet,
+        Self::Compliance,
+        Self::Blockchain,
+        Self::Gateway,
+        Self::Projector,
+    ];
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Accounts => "accounts",
+            Self::Treasury => "treasury",
+            Self::Chain => "chain",
+            Self::Wallet => "wallet",
+            Self::Compliance => "compliance",
+            Self::Blockchain => "blockchain",
+            Self::Gateway => "gateway",
+            Self::Projector => "projector",
+        }
+    }
+}
+
+/// An installation. Its folder is removed when dropped, but kept if a test is failing.
+#[derive(Debug)]
+pub struct Installation {
+    folder: Option<TempDir>,
+    path: PathBuf,
+    program: PathBuf,
+    gateway: SocketAddr,
+    blockchain: SocketAddr,
+}
+
+impl Installation {
+    /// `custos init` with the short waits, then `custos topics`. `more` are further arguments of `init`.
+    ///
+    /// # Errors
+    /// One of the commands fails.
+    pub async fn new(ground: &Ground, more: &[String]) -> anyhow::Result<Self> {
+        let program = program().await?;
+        let folder = tempfile::Builder::new().prefix("custos-e2e-").tempdir()?;
+        let path = folder.path().join("bank");
+        let (gateway, health, blockchain) = (free_port()?, free_port()?, free_port()?);
+        let mut arguments = vec!["init".to_owned(), path.display().to_string(), "--fast".to_owned()];
+        for (name, value) in [("gateway", gateway), ("health", health), ("ops", blockchain)] {
+            arguments.extend([format!("--{name}"), value.to_string()]);
+        }
+        if let Ground::Servers { kafka, postgres } = ground {
+            arguments.extend(["--kafka", kafka, "--postgres", postgres].map(str::to_owned));
+        }
+        arguments.extend_from_slice(more);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        process::run(folder.path(), &program, &arguments).await?.success().context("custos init")?;
+        let installation = Self { folder: Some(folder), path, program, gateway, blockchain };
+        installation.run("topics", &[]).await?.success().context("custos topics")?;
+        Ok(installation)
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where REST listens.
+    #[must_use]
+    pub fn gateway(&self) -> String {
+        format!("http://{}", self.gateway)
+    }
+
+    /// The bank's API key.
+    ///
+    /// # Errors
+    /// The file is not there.
+    pub fn api_key(&self) -> anyhow::Result<String> {
+        let path = self.path.join("api-key.txt");
+        Ok(std::fs::read_to_string(&path).with_context(|| path.display().to_string())?.trim().to_owned())
+    }
+
+    /// An officer's secret: 64 hexadecimal digits.
+    ///
+    /// # Errors
+    /// There is no such officer.
+    pub fn officer_key(&self, officer: &str) -> anyhow::Result<String> {
+        let path = self.path.join("officers").join(format!("{officer}.key"));
+        Ok(std::fs::read_to_string(&path).with_context(|| path.display().to_string())?.trim().to_owned())
+    }
+
+    /// Runs `custos COMMAND --config custos.toml ARGUMENTS` to its end.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn run(&self, command: &str, arguments: &[&str]) -> anyhow::Result<Finished> {
+        let config = self.path.join("custos.toml").display().to_string();
+        let mut all = vec![command, "--config", &config];
+        all.extend_from_slice(arguments);
+        process::run(&self.path, &self.program, &all).await
+    }
+
+    /// Starts `custos serve PARTS` as the process `name` with a configuration of its own, and waits until it serves. Parts that
+    /// hold `blockchain` serve operators where every other process looks for them.
+    ///
+    /// # Errors
+    /// It does not start or does not serve.
+    pub async fn serve(&self, name: &str, parts: &[Part], more: &[&str]) -> anyhow::Result<Process> {
+        let mut process = self.launch(name, parts, more)?;
+        process.says("serving ").await?;
+        Ok(process)
+    }
+
+    /// As [`Self::serve`], without waiting.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn launch(&self, name: &str, parts: &[Part], more: &[&str]) -> anyhow::Result<Process> {
+        let config = self.configure(name, parts)?.display().to_string();
+        let mut arguments = vec!["serve"];
+        arguments.extend(parts.iter().map(|part| part.name()));
+        arguments.extend(["--config", &config]);
+        arguments.extend_from_slice(more);
+        Process::start(name, &self.path, &self.program, &arguments)
+    }
+
+    fn configure(&self, name: &str, parts: &[Part]) -> anyhow::Result<PathBuf> {
+        let mut config: Table = std::fs::read_to_string(self.path.join("custos.toml"))?.parse()?;
+        config.insert("member".to_owned(), Value::from(name));
+        let ops = if parts.contains(&Part::Blockchain) { self.blockchain } else { free_port()? };
+        let process = section(&mut config, "process")?;
+        process.insert("health".to_owned(), Value::from(free_port()?.to_string()));
+        process.insert("ops".to_owned(), Value::from(ops.to_string()));
+        process.remove("advertise");
+        section(&mut config, "gateway")?.insert("blockchain".to_owned(), Value::from(self.blockchain.to_string()));
+        let path = self.path.join(format!("custos-{name}.toml"));
+        std::fs::write(&path, toml::to_string(&config)?)?;
+        Ok(path)
+    }
+}
+
+impl Drop for Installation {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(folder) = self.folder.take()
+        {
+            let kept = folder.keep();
+            eprintln!("the installation and what its processes said: {}", kept.display());
+        }
+    }
+}
+
+fn section<'c>(config: &'c mut Table, name: &str) -> anyhow::Result<&'c mut Table> {
+    config.get_mut(name).and_then(Value::as_table_mut).with_context(|| format!("no section `{name}`"))
+}
+
+fn free_port() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+/// The product's program: the one that `CUSTOS_TEST_BINARY` names, else the one that cargo builds beside this test.
+async fn program() -> anyhow::Result<PathBuf> {
+    static PROGRAM: OnceCell<PathBuf> = OnceCell::const_new();
+    let program = PROGRAM.get_or_try_init(|| async {
+        if let Some(named) = std::env::var_os("CUSTOS_TEST_BINARY") {
+            return Ok(PathBuf::from(named));
+        }
+        tokio::task::spawn_blocking(build).await?
+    });
+    program.await.cloned()
+}
+
+fn build() -> anyhow::Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let profile = test.parent().and_then(Path::parent).context("a test stands in <target>/<profile>/deps")?;
+    let target = profile.parent().context("a profile stands in a target folder")?;
+    let mut cargo = Command::new(option_env!("CARGO").unwrap_or("cargo"));
+    cargo.args(["build", "--quiet", "--package", "custos", "--bin", "custos", "--target-dir"]).arg(target);
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    if !cargo.status().context("cargo")?.success() {
+        bail!("the product was not built");
+    }
+    Ok(profile.join("custos"))
+}

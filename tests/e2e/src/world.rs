@@ -1,0 +1,248 @@
+//! Everything together: a chain, an installation on it, its processes, the bank, and a hot wallet with funds.
+
+use std::collections::BTreeMap;
+
+use alloy::primitives::{Address, keccak256};
+use anyhow::{Context, bail};
+use custos_parts::{Kafka, Postgres, require, start_kafka, start_postgres};
+use serde_json::Value;
+
+use crate::bank::Bank;
+use crate::ethereum::{ETHER, Ethereum};
+use crate::installation::{Ground, Installation, Part};
+use crate::ledger::text;
+use crate::process::Process;
+use crate::wait::{LONG, SHORT, until};
+
+/// Blocks until money is final.
+pub const CONFIRMATIONS: u64 = 3;
+/// From so many ether on, a withdrawal needs officers.
+pub const APPROVAL_LIMIT: &str = "5";
+/// What the bank puts into the hot wallet, of ether and of the token.
+const FUNDS: u128 = 1_000 * ETHER;
+
+/// A bank with its chain.
+pub struct World {
+    /// The chain.
+    pub chain: Ethereum,
+    /// The installation.
+    pub installation: Installation,
+    /// The bank's client.
+    pub bank: Bank,
+    /// The listed token, `TUSD`, of 18 decimals.
+    pub token: Address,
+    /// The hot wallet's address.
+    pub hot: Address,
+    /// An address that screening refuses.
+    pub refused: Address,
+    ground: Ground,
+    processes: BTreeMap<String, Process>,
+    _servers: Option<(Kafka, Postgres)>,
+}
+
+impl World {
+    /// The embedded journal, SQLite and the development chain; every part in one process.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn embedded() -> anyhow::Result<Self> {
+        let mut world = Self::empty(Ethereum::dev().await?, Ground::Embedded, None).await?;
+        world.start("all", &Part::ALL).await?;
+        world.fund().await?;
+        Ok(world)
+    }
+
+    /// Kafka, PostgreSQL and a development node; every part a process of its own. None, said aloud, where a server is missing.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn on_servers(test: &str) -> anyhow::Result<Option<Self>> {
+        let Some(mut world) = Self::on_servers_alone(test).await? else { return Ok(None) };
+        for part in Part::ALL {
+            world.start(part.name(), &[part]).await?;
+        }
+        world.fund().await?;
+        Ok(Some(world))
+    }
+
+    /// As [`Self::on_servers`], without a process and without funds.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn on_servers_alone(test: &str) -> anyhow::Result<Option<Self>> {
+        let started = std::thread::spawn(|| (start_kafka(), start_postgres(), Ethereum::start_node()));
+        let started = tokio::task::spawn_blocking(move || started.join()).await?;
+        let Ok((kafka, postgres, node)) = started else { bail!("the servers' launcher panicked") };
+        let (Some(kafka), Some(postgres), Some(node)) = (require(test, kafka), require(test, postgres), require(test, node))
+        else {
+            return Ok(None);
+        };
+        let ground = Ground::Servers { kafka: kafka.bootstrap().to_owned(), postgres: postgres.url().to_owned() };
+        Ok(Some(Self::empty(Ethereum::of(node).await?, ground, Some((kafka, postgres))).await?))
+    }
+
+    async fn empty(chain: Ethereum, ground: Ground, servers: Option<(Kafka, Postgres)>) -> anyhow::Result<Self> {
+        let token = chain.deploy_token().await?;
+        let refused = Self::stranger("refused");
+        let installation = Installation::new(
+            &ground,
+            &[
+                "--node".to_owned(),
+                format!("a={}", chain.url()),
+                "--token".to_owned(),
+                format!("TUSD={}:18", token.to_checksum(None)),
+                "--refuse".to_owned(),
+                refused.to_checksum(None),
+                "--confirmations".to_owned(),
+                CONFIRMATIONS.to_string(),
+            ],
+        )
+        .await?;
+        let bank = Bank::new(&installation.gateway(), &installation.api_key()?)?;
+        let processes = BTreeMap::new();
+        Ok(Self { chain, installation, bank, token, hot: Address::ZERO, refused, ground, processes, _servers: servers })
+    }
+
+    /// The name of the chain.
+    #[must_use]
+    pub const fn chain_name() -> &'static str {
+        "eip155:31337"
+    }
+
+    /// An address that nobody else has, the same for the same name.
+    #[must_use]
+    pub fn stranger(name: &str) -> Address {
+        Address::from_word(keccak256(format!("stranger {name}")))
+    }
+
+    /// Starts the process `name` with these parts, and waits until it serves.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn start(&mut self, name: &str, parts: &[Part]) -> anyhow::Result<()> {
+        let process = self.installation.serve(name, parts, &[]).await?;
+        self.processes.insert(name.to_owned(), process);
+        Ok(())
+    }
+
+    /// Takes the process out of the world, to stop or kill it.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub fn take(&mut self, name: &str) -> anyhow::Result<Process> {
+        self.processes.remove(name).with_context(|| format!("no process `{name}`"))
+    }
+
+    /// Opens the house's way: waits until the hot wallet is watched, and puts coins and tokens into it.
+    ///
+    /// # Errors
+    /// They are not in the books in time.
+    pub async fn fund(&mut self) -> anyhow::Result<()> {
+        let policy = until("the policy can be read", SHORT, || async { self.bank.get("/policy").await.map(Some) }).await?;
+        self.hot = text(&policy, "/chains/0/hot")?.parse()?;
+        // An address that is handed out is watched, and the hot wallet's was asked for before it.
+        let probe = self.bank.open("probe").await?;
+        self.bank.address(&probe, Self::chain_name()).await?;
+        self.chain.pay(self.hot, FUNDS).await?;
+        self.chain.pay_token(self.token, self.hot, FUNDS).await?;
+        self.mine_until("the hot wallet's funds are in the books", || async {
+            let funded = |books: &Value| text(books, "/funding").is_ok_and(|funding| funding.starts_with("1000"));
+            Ok((funded(&self.bank.books("ETH").await?) && funded(&self.bank.books("TUSD").await?)).then_some(()))
+        })
+        .await
+    }
+
+    /// Opens an account with a watched address.
+    ///
+    /// # Errors
+    /// It is not opened in time.
+    pub async fn client(&self, key: &str) -> anyhow::Result<(String, Address)> {
+        let account = self.bank.open(key).await?;
+        let address = self.bank.address(&account, Self::chain_name()).await?;
+        Ok((account, address))
+    }
+
+    /// Mines a block and asks, again and again, until `probe` gives something.
+    ///
+    /// # Errors
+    /// The deadline has passed.
+    pub async fn mine_until<T, F>(&self, what: &str, mut probe: impl FnMut() -> F) -> anyhow::Result<T>
+    where
+        F: Future<Output = anyhow::Result<Option<T>>>,
+    {
+        let mut rounds = 0_u32;
+        until(what, LONG, || {
+            rounds = rounds.wrapping_add(1);
+            let mines = rounds % 4 == 1;
+            let asked = probe();
+            async move {
+                if mines {
+                    self.chain.mine(1).await?;
+                }
+                asked.await
+            }
+        })
+        .await
+    }
+
+    /// Mines until all of these operations are done, and gives them.
+    ///
+    /// # Errors
+    /// The deadline has passed.
+    pub async fn mine_until_done(&self, operations: &[&str]) -> anyhow::Result<Vec<Value>> {
+        let mut done = Vec::new();
+        for id in operations {
+            done.push(self.mine_until(&format!("operation {id} is done"), || self.bank.ended(id)).await?);
+        }
+        Ok(done)
+    }
+
+    /// Waits until every shard's books are complete up to the newest block.
+    ///
+    /// # Errors
+    /// They are not in time.
+    pub async fn caught_up(&self) -> anyhow::Result<()> {
+        let head = self.chain.head().await?;
+        until(&format!("the books are complete up to block {head}"), LONG, || async {
+            let marked = self.bank.books("ETH").await?.pointer("/block/number").and_then(Value::as_u64);
+            if marked == Some(head) { Ok(Some(())) } else { bail!("they are complete up to {marked:?}") }
+        })
+        .await
+    }
+
+    /// `custos books` must find that books and chain are the same.
+    ///
+    /// # Errors
+    /// They are not, with what it says.
+    pub async fn books_match(&self) -> anyhow::Result<()> {
+        self.caught_up().await?;
+        let said = self.installation.run("books", &[]).await?.success().context("custos books")?;
+        if said.contains("books match the chains: yes") { Ok(()) } else { bail!("custos books: {said}") }
+    }
+
+    /// Stops every process, orderly.
+    ///
+    /// # Errors
+    /// One does not stop, or not well.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        for (name, process) in std::mem::take(&mut self.processes) {
+            let errors = process.errors();
+            let status = process.stop().await?;
+            if !status.success() {
+                bail!("{name} ended with {status}\n{errors}");
+            }
+        }
+        Ok(())
+    }
+
+    /// `custos audit` must find nothing. The embedded journal has one owner, so everything is stopped before.
+    ///
+    /// # Errors
+    /// It finds something, with what it says.
+    pub async fn audit_healthy(&mut self) -> anyhow::Result<String> {
+        if matches!(self.ground, Ground::Embedded) {
+            self.stop().await?;
+        }
+        self.installation.run("audit", &[]).await?.success().context("custos audit")
+    }
+}
