@@ -41,7 +41,8 @@ pub struct AuditArgs {
 /// The configuration, the keys or the log cannot be used.
 pub async fn run(args: AuditArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args.config.config)?;
-    let heads = args.heads.iter().map(|text| text.parse::<Head>().with_context(|| format!("`{text}`"))).collect::<Result<_, _>>()?;
+    let heads =
+        args.heads.iter().map(|text| text.parse::<Head>().with_context(|| format!("`{text}`"))).collect::<Result<_, _>>()?;
     let lines = tokio::task::spawn_blocking(move || audit(&config, heads, args.copy)).await??;
     lines.0.iter().for_each(|line| say(line));
     Ok(if lines.1 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -93,7 +94,12 @@ pub fn audit(config: &Config, trusted: Vec<Head>, copy: bool) -> anyhow::Result<
     Ok((lines, proven))
 }
 
-fn replays(journal: &dyn Journal, keyring: &Arc<Keyring>, partition: u32, partitions: u32) -> [Result<Replay, ReplayError>; 3] {
+fn replays(
+    journal: &dyn Journal,
+    keyring: &Arc<Keyring>,
+    partition: u32,
+    partitions: u32,
+) -> [Result<Replay, ReplayError>; 3] {
     [
         verify::<Accounts>(journal, keyring, partition, partitions),
         verify::<Treasury>(journal, keyring, partition, partitions),
@@ -103,7 +109,10 @@ fn replays(journal: &dyn Journal, keyring: &Arc<Keyring>, partition: u32, partit
 
 /// A copy of the log's file beside it: what was durable when the copy was made; a frame that was being written is cut as torn.
 fn copy_log(folder: &Path) -> anyhow::Result<tempfile::TempDir> {
-    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_path_buf);
+    let parent = folder
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .map_or_else(|| PathBuf::from("."), Path::to_path_buf);
     let copy = tempfile::Builder::new().prefix("audit-").tempdir_in(parent)?;
     let name = "journal.log";
     std::fs::copy(folder.join(name), copy.path().join(name)).context("the log's file cannot be copied")?;

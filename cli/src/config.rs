@@ -138,7 +138,8 @@ impl Config {
     /// # Errors
     /// An unreadable file, text that is not such a configuration, or every problem in it, a line each.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("the configuration {} cannot be read", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("the configuration {} cannot be read", path.display()))?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::env::set_current_dir(folder).with_context(|| format!("{} cannot be entered", folder.display()))?;
         Self::parse(&text, std::env::vars().map(|(name, _)| name))

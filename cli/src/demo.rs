@@ -66,8 +66,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let config = prepare(&home.config).await?;
     let worker = Worker::start(&home.config, None)?;
     introduce(&args, &town, &home, &worker);
-    let bank = Bank::new(&gateway(&config), &home.api_key)?;
-    let mut scenes = Scenes::new(bank, town, home, config, worker);
+    let mut scenes = Scenes::new(town, home, config, worker)?;
     let matched = match scenes.play(&args.kill_at).await {
         Ok(matched) => matched,
         Err(error) => {
@@ -125,11 +124,20 @@ fn gateway(config: &Config) -> String {
 fn introduce(args: &DemoArgs, town: &Town, home: &Home, worker: &Worker) {
     let stand_in = |given: bool, real: &str, here: &str| if given { real.to_owned() } else { here.to_owned() };
     say("Custos, the custody core that a bank runs itself: a demonstration on one machine\n");
-    say(&format!("  log         {}", stand_in(args.kafka.is_some(), "Apache Kafka", "embedded journal (stands in for Apache Kafka)")));
-    say(&format!("  databases   {}", stand_in(args.postgres.is_some(), "PostgreSQL", "SQLite files (stand in for PostgreSQL)")));
+    say(&format!(
+        "  log         {}",
+        stand_in(args.kafka.is_some(), "Apache Kafka", "embedded journal (stands in for Apache Kafka)")
+    ));
+    say(&format!(
+        "  databases   {}",
+        stand_in(args.postgres.is_some(), "PostgreSQL", "SQLite files (stand in for PostgreSQL)")
+    ));
     say(&format!("  chain       embedded Ethereum chain at {} (stands in for your node)", town.url()));
     say("  keys        a passphrase-encrypted file (stands in for your HSM)");
     say("  screening   a list file with one address (stands in for the full service)");
-    say(&format!("  worker      process {}: accounts, treasury, chain, wallet, compliance, blockchain, gateway, projector", worker.id()));
+    say(&format!(
+        "  worker      process {}: accounts, treasury, chain, wallet, compliance, blockchain, gateway, projector",
+        worker.id()
+    ));
     say(&format!("  kept in     {}", home.folder.display()));
 }

@@ -204,8 +204,10 @@ pub struct Home {
     pub folder: PathBuf,
     /// Its configuration.
     pub config: PathBuf,
-    /// The bank's API key, shown once.
+    /// The back office's API key.
     pub api_key: String,
+    /// The key that officers' decisions come in with: whoever asks for a payment does not approve it.
+    pub officer_api_key: String,
     /// The policy in force.
     pub policy: Policy,
 }
@@ -233,12 +235,13 @@ pub fn create(folder: &Path, plan: &Plan) -> anyhow::Result<Home> {
     std::fs::write(folder.join("policy.toml"), policy.to_toml())?;
     write_signed(&policy, &root, &folder.join("policy.signed.json"))?;
     std::fs::write(folder.join("list.toml"), list(plan))?;
-    let api_key = api_keys(&folder)?;
+    let (api_key, officer_api_key) = api_keys(&folder)?;
     let config = folder.join("custos.toml");
     let text = configuration(&folder, plan, &hex::encode(root.verifying_key().to_bytes()));
     std::fs::write(&config, text).with_context(|| format!("{} cannot be written", config.display()))?;
     write_secret(&folder.join("api-key.txt"), &api_key)?;
-    Ok(Home { folder, config, api_key, policy })
+    write_secret(&folder.join("officer-api-key.txt"), &officer_api_key)?;
+    Ok(Home { folder, config, api_key, officer_api_key, policy })
 }
 
 fn keystore(folder: &Path, plan: &Plan) -> anyhow::Result<EthAddress> {
@@ -250,13 +253,14 @@ fn keystore(folder: &Path, plan: &Plan) -> anyhow::Result<EthAddress> {
     hot_address(&store, &ChainId::eip155(plan.chain_number))?.context("the signer has no hot address on this chain")
 }
 
-fn api_keys(folder: &Path) -> anyhow::Result<String> {
-    let key = ApiKey::generate("bank", Role::Bank)?;
-    write_secret(&folder.join("api-keys.toml"), &key.entry.to_toml())?;
+fn api_keys(folder: &Path) -> anyhow::Result<(String, String)> {
+    let bank = ApiKey::generate("bank", Role::Bank)?;
+    let officers = ApiKey::generate("officers", Role::Officer)?;
+    write_secret(&folder.join("api-keys.toml"), &format!("{}\n{}", bank.entry.to_toml(), officers.entry.to_toml()))?;
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(|error| anyhow!("no randomness: {error}"))?;
     write_secret(&folder.join("cursor-secret"), &hex::encode(secret))?;
-    Ok(key.text.to_string())
+    Ok((bank.text.to_string(), officers.text.to_string()))
 }
 
 fn policy(plan: &Plan, hot: EthAddress, officers: BTreeMap<OfficerId, [u8; 32]>) -> anyhow::Result<Policy> {
@@ -390,11 +394,8 @@ tip_floor_wei = 1000000000
         let _ = write!(text, "\n[[blockchain.chains.nodes]]\nname = \"{name}\"\nurl = \"{url}\"\n");
     }
     for token in &plan.tokens {
-        let _ = write!(
-            text,
-            "\n[[blockchain.chains.tokens]]\nasset = \"{}\"\ncontract = \"{}\"\n",
-            token.asset, token.contract
-        );
+        let _ =
+            write!(text, "\n[[blockchain.chains.tokens]]\nasset = \"{}\"\ncontract = \"{}\"\n", token.asset, token.contract);
     }
     text
 }

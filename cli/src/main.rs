@@ -149,7 +149,8 @@ async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         interrupt::arm(point);
     }
     let config = Config::load(&args.config.config)?;
-    let _telemetry = telemetry::start("custos", &config.telemetry.filter, config.telemetry.format, config.telemetry.otlp.as_deref())?;
+    let _telemetry =
+        telemetry::start("custos", &config.telemetry.filter, config.telemetry.format, config.telemetry.otlp.as_deref())?;
     serve::serve(config, &parts).await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -137,7 +137,8 @@ pub async fn start(part: Part, stage: &Stage, ended: &Sender<Ended>) -> anyhow::
             task(part, ended, async move { gateway.run().await.map_err(anyhow::Error::from) });
         }
         Part::Projector => {
-            let projector = Projector::new(Arc::clone(&stage.journal), Arc::clone(&stage.keyring), stage.read_model().await?);
+            let projector =
+                Projector::new(Arc::clone(&stage.journal), Arc::clone(&stage.keyring), stage.read_model().await?);
             let token = stage.token();
             task(part, ended, async move { projector.run(token).await.map_err(anyhow::Error::from) });
         }
@@ -167,7 +168,10 @@ fn host<M: Machine>(part: Part, stage: &Stage, ended: &Sender<Ended>, inspect: I
         keyring: Arc::clone(&stage.keyring),
         member: stage.config.member.clone(),
         partitions: stage.config.provision.partitions,
-        shard: ShardSettings { interrupt: Arc::clone(&stage.interrupt), ..ShardSettings::new(stage.config.advertise.clone()) },
+        shard: ShardSettings {
+            interrupt: Arc::clone(&stage.interrupt),
+            ..ShardSettings::new(stage.config.advertise.clone())
+        },
         metrics: stage.metrics.clone(),
         inspect,
     };

@@ -21,7 +21,8 @@ struct SignedFile {
 /// An unreadable file, or a policy that `root` did not sign or that is not usable.
 pub fn read_signed(path: &Path, root: &VerifyingKey) -> anyhow::Result<(SignedPolicy, Policy)> {
     let text = std::fs::read_to_string(path).with_context(|| format!("the policy {} cannot be read", path.display()))?;
-    let file: SignedFile = serde_json::from_str(&text).with_context(|| format!("{} is not a signed policy", path.display()))?;
+    let file: SignedFile =
+        serde_json::from_str(&text).with_context(|| format!("{} is not a signed policy", path.display()))?;
     let signed = SignedPolicy { bytes: hex::decode(file.policy)?, signature: hex::decode(file.signature)? };
     let policy = verify(&signed, root).with_context(|| format!("the policy {} is refused", path.display()))?;
     Ok((signed, policy))

@@ -10,6 +10,7 @@ use custos_messages::accounts::AccountsInput;
 use custos_messages::chain::ChainInput;
 use custos_messages::treasury::TreasuryInput;
 use custos_messages::{Keyring, Machine, Mail, Postmark, ShardName, SignedPolicy, Source, Topic};
+use custos_runtime::replay::standing;
 use custos_runtime::shard::provision_shard;
 
 use crate::config::Config;
@@ -35,8 +36,9 @@ pub fn provision(journal: &dyn Journal, wanted: &Provision) -> anyhow::Result<Re
     for machine in Machine::ALL {
         for partition in 0..wanted.partitions {
             let shard = ShardName { machine, partition };
+            // A partition that holds markers only, after a crash of the first provisioning, still needs its manifest.
             let (first, next) = journal.bounds(Topic::State(machine), partition)?;
-            if next > first {
+            if next > first && standing(journal, shard).is_ok() {
                 continue;
             }
             let mut log = journal.acquire(machine, partition).with_context(|| format!("acquiring {shard}"))?;

@@ -51,9 +51,11 @@ pub fn create_signing_key(path: &Path) -> anyhow::Result<SigningKey> {
 }
 
 fn read_key(path: &Path) -> anyhow::Result<Zeroizing<[u8; 32]>> {
-    let text = Zeroizing::new(std::fs::read_to_string(path).with_context(|| format!("the key {} cannot be read", path.display()))?);
+    let text =
+        Zeroizing::new(std::fs::read_to_string(path).with_context(|| format!("the key {} cannot be read", path.display()))?);
     let mut bytes = Zeroizing::new([0; 32]);
-    hex::decode_to_slice(text.trim(), &mut *bytes).with_context(|| format!("{} is not 64 hexadecimal digits", path.display()))?;
+    hex::decode_to_slice(text.trim(), &mut *bytes)
+        .with_context(|| format!("{} is not 64 hexadecimal digits", path.display()))?;
     Ok(bytes)
 }
 

@@ -23,12 +23,7 @@ pub const SERVING: &str = "serving ";
 pub async fn serve(config: Config, parts: &[Part]) -> anyhow::Result<()> {
     let stage = Stage::open(config, Arc::new(interrupt::pass))?;
     let (ended, mut endings) = channel(Part::ALL.len());
-    let health = tokio::spawn(serve_health(
-        stage.config.health,
-        stage.health.clone(),
-        stage.metrics.clone(),
-        stage.token(),
-    ));
+    let health = tokio::spawn(serve_health(stage.config.health, stage.health.clone(), stage.metrics.clone(), stage.token()));
     let mut reader = None;
     for part in parts {
         reader = start(*part, &stage, &ended).await?.or(reader);

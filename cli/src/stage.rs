@@ -95,7 +95,9 @@ impl Stage {
 pub fn open_journal(log: &LogChoice, member: &str) -> anyhow::Result<Arc<dyn Journal>> {
     Ok(match log {
         LogChoice::Embedded(folder) => Arc::new(EmbeddedJournal::open(folder).context("the embedded journal")?),
-        LogChoice::Kafka(brokers) => Arc::new(KafkaJournal::new(KafkaSettings::new(brokers.clone(), member)).context("Kafka")?),
+        LogChoice::Kafka(brokers) => {
+            Arc::new(KafkaJournal::new(KafkaSettings::new(brokers.clone(), member)).context("Kafka")?)
+        }
     })
 }
 

@@ -21,12 +21,15 @@ use crate::{audit, say, stage};
 
 /// How long anything may take before the demonstration gives up.
 const MOST: Duration = Duration::from_secs(60);
+/// How many blocks are rolled back: deeper than the three that made the money final.
+const ROLLED_BACK: u64 = 5;
 /// An address outside, that clients pay to.
 const OUTSIDE: EthAddress = EthAddress([0x0a; 20]);
 
 /// The demonstration as it plays.
 pub struct Scenes {
     bank: Bank,
+    officers: Bank,
     town: Town,
     home: Home,
     config: Config,
@@ -50,8 +53,13 @@ fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
 
 impl Scenes {
     /// Everything is up; nothing has happened yet.
-    pub const fn new(bank: Bank, town: Town, home: Home, config: Config, worker: Worker) -> Self {
-        Self { bank, town, home, config, worker: Some(worker), wishes: 0 }
+    ///
+    /// # Errors
+    /// No client of the gateway can be made.
+    pub fn new(town: Town, home: Home, config: Config, worker: Worker) -> anyhow::Result<Self> {
+        let url = super::gateway(&config);
+        let (bank, officers) = (Bank::new(&url, &home.api_key)?, Bank::new(&url, &home.officer_api_key)?);
+        Ok(Self { bank, officers, town, home, config, worker: Some(worker), wishes: 0 })
     }
 
     /// Plays every scene; whether the books match the chain at the end.
@@ -93,8 +101,8 @@ impl Scenes {
     }
 
     async fn open(&mut self, name: &'static str) -> anyhow::Result<Client> {
-        let wish = self.wish();
-        let id = self.bank.accepted("/accounts", &wish, &json!({ "key": name })).await?;
+        // An account is named by its key for ever: the key is the idempotency key.
+        let id = self.bank.accepted("/accounts", name, &json!({ "key": name })).await?;
         let chain = format!("eip155:{}", self.town.number());
         // The account is known as soon as the log has it; what reads it may be a moment behind.
         let wish = self.wish();
@@ -120,7 +128,9 @@ impl Scenes {
         let books = self.bank.until("/reconciliation", MOST, |books| {
             let funded = |asset: &str, amount: &str| {
                 let lines = books.get("assets").and_then(Value::as_array);
-                lines.is_some_and(|lines| lines.iter().any(|line| text(line, "/asset") == asset && text(line, "/funding") == amount))
+                lines.is_some_and(|lines| {
+                    lines.iter().any(|line| text(line, "/asset") == asset && text(line, "/funding") == amount)
+                })
             };
             funded("ETH", "100") && funded("TUSD", "1000000")
         });
@@ -145,7 +155,14 @@ impl Scenes {
         Ok(format!("{} {asset}: available {}, held {}", client.name, line("available"), line("held")))
     }
 
-    async fn withdraw(&mut self, from: &Client, asset: &str, amount: &str, fee: &str, to: &EthAddress) -> anyhow::Result<String> {
+    async fn withdraw(
+        &mut self,
+        from: &Client,
+        asset: &str,
+        amount: &str,
+        fee: &str,
+        to: &EthAddress,
+    ) -> anyhow::Result<String> {
         let wish = self.wish();
         let body = json!({ "asset": asset, "amount": amount, "to": to.to_string(), "fee_max": fee });
         let id = self.bank.accepted(&format!("/accounts/{}/withdrawals", from.id), &wish, &body).await?;
@@ -162,17 +179,23 @@ impl Scenes {
         let view = self.bank.get(&format!("/withdrawals/{withdrawal}")).await?;
         let payment = view.pointer("/payment").cloned().unwrap_or_default();
         let block = payment.pointer("/block/number").map_or_else(|| "?".to_owned(), Value::to_string);
-        say(&format!("  paid and final: {} in block {block}, fee {} ETH", text(&payment, "/tx"), text(&payment, "/fee/amount")));
+        say(&format!(
+            "  paid and final: {} in block {block}, fee {} ETH",
+            text(&payment, "/tx"),
+            text(&payment, "/fee/amount")
+        ));
         Ok(())
     }
 
     async fn approval(&mut self, alice: &Client) -> anyhow::Result<String> {
         let id = self.withdraw(alice, "ETH", "6", "0.01", &OUTSIDE).await?;
         let path = format!("/operations/{id}");
-        self.bank.until(&path, MOST, |operation| operation.pointer("/metadata/awaits_approval") == Some(&Value::Bool(true))).await?;
+        self.bank
+            .until(&path, MOST, |operation| operation.pointer("/metadata/awaits_approval") == Some(&Value::Bool(true)))
+            .await?;
         for officer in OFFICERS.iter().take(2) {
             let key = read_signing_key(&self.home.folder.join("officers").join(format!("{officer}.key")))?;
-            decide(&self.bank, &id, (officer, &key), Verdict::Approve).await?;
+            decide(&self.officers, &id, (officer, &key), Verdict::Approve).await?;
             say(&format!("  {officer} reads the intent's bytes and signs their digest"));
         }
         self.settled(&id).await?;
@@ -262,7 +285,8 @@ impl Scenes {
     async fn last_step(&self, receipt: &Option<Value>) -> String {
         let Some(id) = receipt.as_ref().map(|receipt| text(receipt, "/id").to_owned()) else { return "none".to_owned() };
         let read = tokio::time::timeout(Duration::from_secs(3), self.bank.get(&format!("/operations/{id}"))).await;
-        let step = |operation: &Value| format!("{} ({})", text(operation, "/metadata/step"), text(operation, "/metadata/phase"));
+        let step =
+            |operation: &Value| format!("{} ({})", text(operation, "/metadata/step"), text(operation, "/metadata/phase"));
         read.ok().and_then(Result::ok).as_ref().map_or_else(|| "none".to_owned(), step)
     }
 
@@ -275,16 +299,23 @@ impl Scenes {
     }
 
     async fn rolled_back(&self, bob: &Client) -> anyhow::Result<()> {
+        // Only the deposit shall be in the blocks that go: everything paid before it lies deeper.
+        let deep = self.town.height().saturating_add(ROLLED_BACK);
+        while self.town.height() < deep {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         let tx = self.town.pay_ether(&bob.address, Amount::parse("3", 18)?)?;
         self.holds(bob, "ETH", "3").await?;
         say(&format!("3 ETH for bob in {tx} are credited"));
-        let (before, after) = self.town.roll_back(6)?;
-        say(&format!("six blocks are replaced: height {before} becomes {after} on another branch, the payment is in the pool again"));
+        let (before, after) = self.town.roll_back(ROLLED_BACK)?;
+        say(&format!(
+            "{ROLLED_BACK} blocks are replaced: height {before} becomes {after} on another branch, the payment is in the pool again"
+        ));
         let path = format!("/events?account={}&limit=500", bob.id);
         let both = |page: &Value| {
             let kinds: Vec<&str> = items(page).map(|event| text(event, "/type")).collect();
-            kinds.iter().any(|kind| kind.contains("deposit-reversed") || kind.contains("deposit.reversed"))
-                && kinds.iter().filter(|kind| kind.contains("deposit") && kind.contains("credited")).count() > 1
+            kinds.iter().any(|kind| *kind == "custos.deposit.reversed.v1")
+                && kinds.iter().filter(|kind| **kind == "custos.deposit.credited.v1").count() > 1
         };
         let events = self.bank.until(&path, MOST, both).await?;
         for event in items(&events).filter(|event| text(event, "/type").contains("deposit")) {
@@ -335,12 +366,22 @@ impl Scenes {
         say(&format!("API key    {key}"));
         say(&format!("documents  {url}/docs"));
         say(&format!("faucet     curl -s {} -H 'content-type: application/json' \\", self.town.url()));
-        say("             -d '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"dev_faucet\",\"params\":[\"0x…\",\"0xde0b6b3a7640000\"]}'");
+        say(
+            "             -d '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"dev_faucet\",\"params\":[\"0x…\",\"0xde0b6b3a7640000\"]}'",
+        );
         say(&format!("accounts   curl -s -H 'Authorization: Bearer {key}' {url}/v1/accounts"));
         say(&format!("books      curl -s -H 'Authorization: Bearer {key}' {url}/v1/reconciliation"));
-        say("withdraw   curl -s -H 'Authorization: Bearer …' -H 'Idempotency-Key: \"mine-1\"' -H 'content-type: application/json' \\");
-        say(&format!("             {url}/v1/accounts/ACCOUNT/withdrawals -d '{{\"asset\":\"ETH\",\"amount\":\"6\",\"to\":\"{OUTSIDE}\",\"fee_max\":\"0.01\"}}'"));
-        say(&format!("approve    custos approve OPERATION --gateway {url} --api-key {key} --officer anna --key {}", officer.display()));
+        say(
+            "withdraw   curl -s -H 'Authorization: Bearer …' -H 'Idempotency-Key: \"mine-1\"' -H 'content-type: application/json' \\",
+        );
+        say(&format!(
+            "             {url}/v1/accounts/ACCOUNT/withdrawals -d '{{\"asset\":\"ETH\",\"amount\":\"6\",\"to\":\"{OUTSIDE}\",\"fee_max\":\"0.01\"}}'"
+        ));
+        say(&format!(
+            "approve    custos approve OPERATION --gateway {url} --api-key {} --officer anna --key {}",
+            self.home.officer_api_key,
+            officer.display()
+        ));
         say(&format!("saga       custos saga OPERATION --config {}", self.home.config.display()));
         tokio::signal::ctrl_c().await?;
         Ok(())

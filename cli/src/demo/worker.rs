@@ -75,7 +75,9 @@ impl Worker {
             match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(line) if line.starts_with(prefix) => return Ok(()),
                 Ok(_) => {}
-                Err(RecvTimeoutError::Timeout) => bail!("the worker said nothing for {} s: see {}", most.as_secs(), self.log.display()),
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("the worker said nothing for {} s: see {}", most.as_secs(), self.log.display())
+                }
                 Err(RecvTimeoutError::Disconnected) => {
                     let status = self.child.wait()?;
                     bail!("the worker ended ({status}): see {}", self.log.display());
