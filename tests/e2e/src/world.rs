@@ -29,6 +29,8 @@ pub struct World {
     pub installation: Installation,
     /// The bank's client.
     pub bank: Bank,
+    /// The client through which officers hand in decisions.
+    pub officers: Bank,
     /// The listed token, `TUSD`, of 18 decimals.
     pub token: Address,
     /// The hot wallet's address.
@@ -99,8 +101,20 @@ impl World {
         )
         .await?;
         let bank = Bank::new(&installation.gateway(), &installation.api_key()?)?;
+        let officers = Bank::new(&installation.gateway(), installation.officers_api_key())?;
         let processes = BTreeMap::new();
-        Ok(Self { chain, installation, bank, token, hot: Address::ZERO, refused, ground, processes, _servers: servers })
+        Ok(Self {
+            chain,
+            installation,
+            bank,
+            officers,
+            token,
+            hot: Address::ZERO,
+            refused,
+            ground,
+            processes,
+            _servers: servers,
+        })
     }
 
     /// The name of the chain.

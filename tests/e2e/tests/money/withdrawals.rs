@@ -179,7 +179,7 @@ async fn asked(world: &World, id: &str) -> anyhow::Result<()> {
 
 async fn decided(world: &World, id: &str, officer: &str, verdict: &str) -> anyhow::Result<()> {
     let key = world.installation.officer_key(officer)?;
-    let taken = world.bank.decide(id, (officer, &key), verdict).await?;
+    let taken = world.officers.decide(id, (officer, &key), verdict).await?;
     taken.map(drop).map_err(|refused| anyhow::anyhow!("{officer}: {} {}", refused.status, refused.body))
 }
 
@@ -191,8 +191,10 @@ async fn above_the_limit_a_quorum_of_officers_decides(world: &World, account: &s
     let held = limit + decimal(FEE_MAX, 18)?;
     world.bank.has(account, "ETH", Balance { available: FUNDS - held, held, ..Balance::default() }).await?;
     let key = world.installation.officer_key("bert")?;
-    let forged = world.bank.decide(&id, ("anna", &key), "approve").await?;
+    let forged = world.officers.decide(&id, ("anna", &key), "approve").await?;
     ensure!(forged.is_err(), "another's signature is no approval: {forged:?}");
+    let by_the_bank = world.bank.decide(&id, ("bert", &key), "approve").await?;
+    ensure!(by_the_bank.is_err_and(|refused| refused.status == 403), "the back office hands in no decisions");
     decided(world, &id, "anna", "approve").await?;
     ensure!(signatures(world, &id).await?.is_empty(), "one officer is no quorum");
     decided(world, &id, "bert", "approve").await?;
