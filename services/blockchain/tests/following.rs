@@ -2,7 +2,7 @@
 
 mod fixture;
 
-use alloy::primitives::{Address, Bytes, TxKind, U256};
+use alloy::primitives::{Address, Bytes, TxKind, U256, keccak256};
 use custos_devchain::{Dropped, Lies, Request, dev_address, dev_key};
 use custos_domain::Amount;
 use custos_messages::Source;
@@ -77,6 +77,34 @@ fn ether_and_tokens_to_a_watched_address_are_reported_with_their_indexes() {
         assert_eq!((&seen.asset, seen.amount), (&asset(code), Amount::new(units)));
         assert_eq!((seen.from, seen.to, seen.account), (eth(dev_address(0)), eth(DEPOSIT), account("ada")));
     }
+}
+
+#[test]
+fn a_token_whose_balances_do_not_agree_with_its_events_is_not_credited() {
+    let mut world = world();
+    // Whatever it is asked, it claims to have paid five units to the address, and answers that nobody has anything.
+    let mut runtime = vec![0x60, 5, 0x5f, 0x52, 0x73];
+    runtime.extend(DEPOSIT.as_slice());
+    runtime.extend([0x5f, 0x7f]);
+    runtime.extend(keccak256("Transfer(address,address,uint256)"));
+    runtime.extend([0x60, 32, 0x5f, 0xa3, 0x60, 32, 0x60, 32, 0xf3]);
+    let length = u8::try_from(runtime.len()).unwrap();
+    // codecopy(0, 10, length); return(0, length)
+    let mut creation = vec![0x60, length, 0x60, 10, 0x5f, 0x39, 0x60, length, 0x5f, 0xf3];
+    creation.extend(runtime);
+    world.dev.spend(&dev_key(4), TxKind::Create, U256::ZERO, creation.into()).unwrap();
+    let token = dev_address(4).create(0);
+    world.list_token(token);
+    world.watch(DEPOSIT, "ada", AddressRole::Deposit);
+    world.dev.mine();
+    world.dev.spend(&dev_key(4), TxKind::Call(token), U256::ZERO, Bytes::new()).unwrap();
+    world.dev.send_ether(DEPOSIT, wei(1)).unwrap();
+    world.dev.mine();
+    let _running = world.follow();
+    let seen = transfers(&world.reported());
+    assert_eq!(seen.iter().map(|(_, one)| one.asset.as_str()).collect::<Vec<_>>(), ["ETH"]);
+    let counted = r#"transfers_unreported_total{chain="eip155:31337",reason="token-balance-disagrees"} 1"#;
+    assert!(world.metrics.text().contains(counted), "{}", world.metrics.text());
 }
 
 #[test]
