@@ -38,7 +38,7 @@ pub struct World {
     /// An address that screening refuses.
     pub refused: Address,
     ground: Ground,
-    processes: BTreeMap<String, Process>,
+    processes: BTreeMap<String, (Process, Vec<Part>)>,
     _servers: Option<(Kafka, Postgres)>,
 }
 
@@ -135,7 +135,7 @@ impl World {
     /// It does not.
     pub async fn start(&mut self, name: &str, parts: &[Part]) -> anyhow::Result<()> {
         let process = self.installation.serve(name, parts, &[]).await?;
-        self.processes.insert(name.to_owned(), process);
+        self.processes.insert(name.to_owned(), (process, parts.to_vec()));
         Ok(())
     }
 
@@ -144,7 +144,23 @@ impl World {
     /// # Errors
     /// There is no such process.
     pub fn take(&mut self, name: &str) -> anyhow::Result<Process> {
-        self.processes.remove(name).with_context(|| format!("no process `{name}`"))
+        self.processes.remove(name).map(|(process, _)| process).with_context(|| format!("no process `{name}`"))
+    }
+
+    /// Kills every process at once, as a power cut would, and starts each again with the parts that it had.
+    ///
+    /// # Errors
+    /// One does not come back.
+    pub async fn power_cut(&mut self) -> anyhow::Result<()> {
+        let mut gone = Vec::new();
+        for (name, (process, parts)) in std::mem::take(&mut self.processes) {
+            process.kill().await?;
+            gone.push((name, parts));
+        }
+        for (name, parts) in gone {
+            self.start(&name, &parts).await?;
+        }
+        Ok(())
     }
 
     /// Opens the house's way: waits until the hot wallet is watched, and puts coins and tokens into it.
@@ -239,7 +255,7 @@ impl World {
     /// # Errors
     /// One does not stop, or not well.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
-        for (name, process) in std::mem::take(&mut self.processes) {
+        for (name, (process, _)) in std::mem::take(&mut self.processes) {
             let errors = process.errors();
             let status = process.stop().await?;
             if !status.success() {

@@ -116,3 +116,19 @@ pub async fn a_reorganisation_after_credit_is_a_visible_reversal_and_mined_again
     ensure!(count(&story, "deposit.credited") == 1, "told once: {story:?}");
     Ok(())
 }
+
+pub async fn a_power_cut_changes_nothing_and_a_deposit_goes_on_where_it_stood(world: &mut World) -> anyhow::Result<()> {
+    let (account, address) = world.client("in-the-dark").await?;
+    world.chain.pay(address, ETHER).await?;
+    world.chain.mine(CONFIRMATIONS - 1).await?;
+    world.bank.has(&account, "ETH", pending(ETHER)).await?;
+    world.power_cut().await?;
+    world.caught_up().await?;
+    ensure!(world.bank.balance(&account, "ETH").await? == pending(ETHER), "a power cut is no confirmation");
+    world.chain.mine(1).await?;
+    world.bank.has(&account, "ETH", Balance::available(ETHER)).await?;
+    let deposit = has_status(world, &account, "credited").await?;
+    let story = world.bank.story(text(&deposit, "/operation")?).await?;
+    ensure!(count(&story, "deposit.credited") == 1, "told once: {story:?}");
+    Ok(())
+}

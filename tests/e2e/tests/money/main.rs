@@ -14,6 +14,8 @@ async fn money(world: &mut World) -> anyhow::Result<()> {
     world.books_match().await?;
     withdrawals::all(world).await?;
     world.books_match().await?;
+    deposits::a_power_cut_changes_nothing_and_a_deposit_goes_on_where_it_stood(world).await?;
+    world.books_match().await?;
     let said = world.audit_healthy().await?;
     eprintln!("{said}");
     world.stop().await
