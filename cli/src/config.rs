@@ -244,3 +244,37 @@ fn public_key(text: &str) -> Result<VerifyingKey, &'static str> {
     hex::decode_to_slice(text, &mut bytes).map_err(|_| "64 hexadecimal digits are needed")?;
     VerifyingKey::from_bytes(&bytes).map_err(|_| "not an Ed25519 public key")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../custos.example.toml");
+
+    #[test]
+    fn the_example_names_every_section_and_nothing_unknown() {
+        let settings: Settings = toml::from_str(EXAMPLE).unwrap();
+        assert!(settings.wallet.is_some() && settings.compliance.is_some());
+        assert!(settings.blockchain.is_some() && settings.gateway.is_some() && settings.telemetry.is_some());
+    }
+
+    #[test]
+    fn an_unknown_setting_is_refused() {
+        let text = EXAMPLE.replace("member =", "surprise = 1\nmember =");
+        assert!(Config::parse(&text, std::iter::empty()).is_err());
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once() {
+        let text = EXAMPLE
+            .replace("tenant = \"alpha\"", "tenant = \"Alpha!\"")
+            .replace("kafka = ", "embedded = \"journal\"\nkafka = ")
+            .replace("ops = \"127.0.0.1:7082\"", "ops = \"nowhere\"");
+        let variables = ["CUSTOS_SURPRISE".to_owned(), "PATH".to_owned()];
+        let problems = Config::parse(&text, variables.into_iter()).err().map(|error| error.to_string()).unwrap();
+        for part in ["tenant", "exactly one of `kafka` and `embedded`", "process.ops", "CUSTOS_SURPRISE"] {
+            assert!(problems.contains(part), "{part} is not in: {problems}");
+        }
+        assert!(!problems.contains("PATH"), "{problems}");
+    }
+}

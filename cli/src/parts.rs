@@ -105,7 +105,7 @@ impl FromStr for Part {
 pub async fn start(part: Part, stage: &Stage, ended: &Sender<Ended>) -> anyhow::Result<Option<Arc<dyn ChainReader>>> {
     stage.health.set(part.name(), Condition::Starting);
     let missing = || anyhow!("the section `{part}` of the configuration is missing");
-    let mut reader = None;
+    let mut reader: Option<Arc<dyn ChainReader>> = None;
     match part {
         Part::Accounts => host::<Accounts>(part, stage, ended, custos_accounts::inspect),
         Part::Treasury => host::<Treasury>(part, stage, ended, custos_treasury::inspect),
@@ -124,7 +124,7 @@ pub async fn start(part: Part, stage: &Stage, ended: &Sender<Ended>) -> anyhow::
             let nodes = Nodes::connect(config).await.context("the chain adapter")?;
             follow(part, stage, ended, &nodes).context("the chain adapter")?;
             service(part, stage, ended, Adapter::new(nodes.clone()));
-            reader = Some(Arc::new(BalanceReader::new(nodes)) as Arc<dyn ChainReader>);
+            reader = Some(Arc::new(BalanceReader::new(nodes)));
         }
         Part::Gateway => {
             let checked = stage.config.gateway.clone().ok_or_else(missing)?;

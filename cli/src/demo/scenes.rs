@@ -314,7 +314,7 @@ impl Scenes {
         let path = format!("/events?account={}&limit=500", bob.id);
         let both = |page: &Value| {
             let kinds: Vec<&str> = items(page).map(|event| text(event, "/type")).collect();
-            kinds.iter().any(|kind| *kind == "custos.deposit.reversed.v1")
+            kinds.contains(&"custos.deposit.reversed.v1")
                 && kinds.iter().filter(|kind| **kind == "custos.deposit.credited.v1").count() > 1
         };
         let events = self.bank.until(&path, MOST, both).await?;
