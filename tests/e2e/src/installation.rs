@@ -1,13 +1,10 @@
 //! An installation of the product in a folder of its own, and the configurations of its processes.
 
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, anyhow, bail};
-use sha2::{Digest, Sha256};
+use anyhow::{Context, bail};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use toml::{Table, Value};
@@ -86,7 +83,6 @@ pub struct Installation {
     program: PathBuf,
     gateway: SocketAddr,
     blockchain: SocketAddr,
-    officers_key: String,
 }
 
 impl Installation {
@@ -109,8 +105,7 @@ impl Installation {
         arguments.extend_from_slice(more);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         process::run(folder.path(), &program, &arguments).await?.success().context("custos init")?;
-        let officers_key = add_officers_key(&path.join("api-keys.toml"))?;
-        let installation = Self { folder: Some(folder), path, program, gateway, blockchain, officers_key };
+        let installation = Self { folder: Some(folder), path, program, gateway, blockchain };
         installation.run("topics", &[]).await?.success().context("custos topics")?;
         Ok(installation)
     }
@@ -137,9 +132,12 @@ impl Installation {
     }
 
     /// The API key under which officers hand in decisions: the bank's own may not.
-    #[must_use]
-    pub fn officers_api_key(&self) -> &str {
-        &self.officers_key
+    ///
+    /// # Errors
+    /// The file is not there.
+    pub fn officers_api_key(&self) -> anyhow::Result<String> {
+        let path = self.path.join("officer-api-key.txt");
+        Ok(std::fs::read_to_string(&path).with_context(|| path.display().to_string())?.trim().to_owned())
     }
 
     /// An officer's secret: 64 hexadecimal digits.
@@ -210,16 +208,6 @@ impl Drop for Installation {
             eprintln!("the installation and what its processes said: {}", kept.display());
         }
     }
-}
-
-/// Adds a key with the officers' role to the gateway's file, as the bank's administrator does, and gives its text.
-fn add_officers_key(path: &Path) -> anyhow::Result<String> {
-    let mut secret = [0_u8; 32];
-    getrandom::fill(&mut secret).map_err(|error| anyhow!("no randomness: {error}"))?;
-    let hash = hex::encode(Sha256::digest(secret));
-    let mut file = OpenOptions::new().append(true).open(path).with_context(|| path.display().to_string())?;
-    write!(file, "\n[[key]]\nid = \"test-officers\"\nhash = \"{hash}\"\nrole = \"officer\"\n")?;
-    Ok(format!("custos_test-officers_{}", hex::encode(secret)))
 }
 
 fn section<'c>(config: &'c mut Table, name: &str) -> anyhow::Result<&'c mut Table> {

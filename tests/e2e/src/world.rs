@@ -101,7 +101,7 @@ impl World {
         )
         .await?;
         let bank = Bank::new(&installation.gateway(), &installation.api_key()?)?;
-        let officers = Bank::new(&installation.gateway(), installation.officers_api_key())?;
+        let officers = Bank::new(&installation.gateway(), &installation.officers_api_key()?)?;
         let processes = BTreeMap::new();
         Ok(Self {
             chain,
