@@ -3,6 +3,7 @@
 
 mod killer;
 mod stream;
+mod takeover;
 
 use anyhow::ensure;
 use custos_e2e::{Part, World};
@@ -64,5 +65,15 @@ async fn parts_on_kafka_and_postgresql_are_killed_and_nothing_is_lost_or_paid_tw
     let world = World::on_servers("kills on servers").await.unwrap_or_else(|error| panic!("{error:?}"));
     if let Some(world) = world {
         holds(world, &Part::ALL.map(|part| (part.name(), vec![part]))).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_shards_of_a_killed_orchestrator_are_taken_over_by_another() {
+    let world = World::on_servers("a takeover on servers").await.unwrap_or_else(|error| panic!("{error:?}"));
+    if let Some(mut world) = world
+        && let Err(error) = takeover::another_member_goes_on(&mut world).await
+    {
+        panic!("{error:?}");
     }
 }
