@@ -75,6 +75,8 @@ npm_parts() {
 }
 
 anvil_path() {
+  # Before the first fetch there is no such folder, which is no failure.
+  if [ ! -d "$parts/npm/node_modules/@foundry-rs" ]; then return; fi
   find "$parts/npm/node_modules/@foundry-rs" -type f -path '*/bin/anvil' -perm -u+x 2>/dev/null | sort | head -n 1
 }
 
