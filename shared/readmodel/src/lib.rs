@@ -83,7 +83,8 @@ impl ReadModel {
     }
 
     /// Empties the read model, so that folding begins again at the start of the log. Feed ids go on rising: a reader's cursor
-    /// from before sees events again and misses none. Safe beside running projectors: they start over.
+    /// from before sees events again and misses none. Safe beside running projectors: each starts over when its next event
+    /// comes, so on a quiet log it is started again.
     pub async fn clear(&self) -> Result<(), ReadError> {
         let clearing = || ReadError::sql("clear the read model");
         let mut transaction = self.pool.begin().await.map_err(clearing())?;
