@@ -133,7 +133,9 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Rebuild(args) => {
             let config = Config::load(&args.config)?;
             stage::read_model(&config).await?.clear().await?;
-            say("the read model is empty; a projector folds the log into it from the beginning (start it again if it was running)");
+            say(
+                "the read model is empty; a projector folds the log into it from the beginning (start it again if it was running)",
+            );
             Ok(ExitCode::SUCCESS)
         }
     }
