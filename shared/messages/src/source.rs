@@ -69,6 +69,12 @@ impl Source {
         }
     }
 
+    /// Whether this is a service that answers commands.
+    #[must_use]
+    pub const fn is_service(self) -> bool {
+        matches!(self, Self::Wallet | Self::Compliance | Self::Blockchain)
+    }
+
     /// As which source a machine speaks.
     #[must_use]
     pub const fn of_machine(machine: Machine) -> Self {

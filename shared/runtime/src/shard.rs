@@ -2,6 +2,7 @@
 
 mod batch;
 mod courier;
+mod herald;
 mod memory;
 mod records;
 mod root;
@@ -14,6 +15,7 @@ use custos_saga::machine::Machine;
 
 pub use batch::{Batch, Identity, Poison, Tally};
 pub(crate) use courier::chain;
+pub use herald::Herald;
 pub use memory::{Memory, Overlay};
 pub use records::{LastInput, Manifest, PendingId, PendingMessage, is_header, is_manifest, is_outbox_key};
 pub use root::{Roots, StateRoot};

@@ -15,7 +15,7 @@ use custos_journal::{Entry, JournalError, LogIdentity, Transaction};
 use custos_messages::compliance::Screen;
 use custos_messages::{Machine, Postmark, Record, ShardName, Source, Topic};
 use custos_runtime::service::Service as _;
-use custos_runtime::shard::{Batch, Identity, LOGIC, Manifest, Memory, ShardSettings, StateRoot};
+use custos_runtime::shard::{Batch, Herald, Identity, LOGIC, Manifest, Memory, ShardSettings, StateRoot};
 use serde_json::{Value, json};
 
 use crate::echo::{Echo, EchoMachine, start_message};
@@ -140,9 +140,8 @@ pub fn measure(rig: &Rig, course: &Course, mut tell: impl FnMut(&Value) -> Resul
             .map(|(partition, (_, from))| {
                 let (journal, story) = (Arc::clone(&rig.journal), Arc::clone(&story));
                 let (watch, transactions, ahead) = (watch.clone(), Arc::clone(&transactions), *ahead);
-                let hold = course.hold;
                 Hand::new(move |stop| {
-                    let shard = Shard { partition, from, story, watch, transactions, ahead, hold };
+                    let shard = Shard { partition, from, story, watch, transactions, ahead };
                     if let Err(error) = shard.run(&*journal, stop) {
                         eprintln!("a shard of the floor stopped: {error}");
                     }
@@ -157,7 +156,6 @@ pub fn measure(rig: &Rig, course: &Course, mut tell: impl FnMut(&Value) -> Resul
             let mut figure = figure("floor", rig, *in_flight, &level);
             let more = json!({
                 "ahead": ahead,
-                "hold_ms": u64::try_from(course.hold.as_millis()).unwrap_or(u64::MAX),
                 "transactions": after.1.saturating_sub(before.1),
                 "processor_ms": after.0.0.saturating_sub(before.0.0),
                 "broker_processor_ms": rig.broker.map(|_| after.0.1.saturating_sub(before.0.1)),
@@ -219,7 +217,6 @@ struct Shard {
     watch: Watch,
     transactions: Arc<AtomicU64>,
     ahead: bool,
-    hold: Duration,
 }
 
 #[derive(Default)]
@@ -228,6 +225,8 @@ struct Open {
     outputs: Vec<(Topic, Record)>,
     state: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     ended: Vec<u64>,
+    /// Questions asked ahead of the commit, less the answers heard.
+    due: usize,
 }
 
 impl Shard {
@@ -236,7 +235,7 @@ impl Shard {
         let mut log = journal.acquire(Machine::Accounts, self.partition)?;
         log.restore(&mut |_| {})?;
         log.seek(self.from)?;
-        let appender = journal.appender()?;
+        let mut herald = Herald::start("floor", journal.appender()?.into()).map_err(no_thread)?;
         while !stop.load(Ordering::Acquire) {
             let entries = log.poll(rule.batch_records, rule.idle_wait)?;
             if entries.is_empty() {
@@ -248,20 +247,18 @@ impl Shard {
             let mut room = rule.batch_records.saturating_sub(entries.len());
             self.take(&mut open, &entries);
             while room > 0 && began.elapsed() < rule.batch_time {
-                // A transaction that is held open says its questions now, and hears the answers itself.
-                if !self.hold.is_zero() && !open.ahead.is_empty() {
-                    appender.append_all(std::mem::take(&mut open.ahead))?;
-                }
-                let more = log.poll(room, self.hold.saturating_sub(began.elapsed()))?;
+                // A transaction that has asked ahead of its commit stays open for the answers.
+                herald.ask(std::mem::take(&mut open.ahead));
+                let hold = if open.due > 0 { rule.hold_time.saturating_sub(began.elapsed()) } else { Duration::ZERO };
+                let more = log.poll(room, hold)?;
                 if more.is_empty() {
                     break;
                 }
                 room = room.saturating_sub(more.len());
                 self.take(&mut open, &more);
             }
-            if !open.ahead.is_empty() {
-                appender.append_all(open.ahead)?;
-            }
+            herald.ask(open.ahead);
+            herald.settle()?;
             let state = open.state.into_iter().map(|(key, value)| Record { key, value, headers: Vec::new() });
             let manifest = self.story.manifest.clone();
             log.commit(Transaction { outputs: open.outputs, state: state.collect(), manifest })?;
@@ -275,10 +272,12 @@ impl Shard {
         for entry in entries {
             let Some((number, step)) = read_key(&entry.record.key) else { continue };
             let Some(written) = self.story.written.get(usize::from(step)) else { continue };
+            open.due = open.due.saturating_sub(usize::from(step > 0));
             for command in &written.commands {
                 let command = keyed(command, number, step.saturating_add(1));
                 if self.ahead {
                     open.ahead.push((Topic::ComplianceCommands, self.partition, command));
+                    open.due = open.due.saturating_add(1);
                 } else {
                     open.outputs.push((Topic::ComplianceCommands, command));
                 }
@@ -291,4 +290,8 @@ impl Shard {
             }
         }
     }
+}
+
+fn no_thread(error: std::io::Error) -> JournalError {
+    JournalError::Store { operation: "start a thread", source: error.into() }
 }

@@ -80,9 +80,6 @@ struct Load {
     /// Questions ahead of the commit: `on`, `off`, or both in turn.
     #[arg(long, value_delimiter = ',', default_values = ["on", "off"], value_parser = ["on", "off"])]
     ahead: Vec<String>,
-    /// `floor` only: milliseconds that a transaction waits for more input before its commit; the runtime does not wait.
-    #[arg(long, default_value_t = 0)]
-    hold_ms: u64,
 }
 
 impl Load {
@@ -92,7 +89,6 @@ impl Load {
             warm: Duration::from_secs(self.warm_seconds),
             measured: Duration::from_secs(self.seconds),
             ahead: self.ahead.iter().map(|ahead| ahead == "on").collect(),
-            hold: Duration::from_millis(self.hold_ms),
         }
     }
 }

@@ -30,8 +30,6 @@ pub struct Course {
     pub measured: Duration,
     /// Whether questions leave ahead of the commit: each of these in turn.
     pub ahead: Vec<bool>,
-    /// The floor only: how long a transaction waits for more input before its commit.
-    pub hold: Duration,
 }
 
 impl Course {

@@ -92,6 +92,9 @@ pub struct Batch<M: Machine> {
     pub outputs: Vec<(Topic, Record)>,
     /// Questions that leave before the commit.
     pub ahead: Vec<(Topic, u32, Record)>,
+    /// Answers of services that are due: questions asked ahead in this transaction, less the answers that it has heard. Only how long
+    /// the transaction stays open rests on it.
+    due: u64,
     /// Answers that leave after the commit.
     pub replies: Vec<(u32, Record)>,
     /// Where the shard will stand.
@@ -114,6 +117,7 @@ impl<M: Machine> Batch<M> {
             overlay: Overlay::default(),
             outputs: Vec::new(),
             ahead: Vec::new(),
+            due: 0,
             replies: Vec::new(),
             next: manifest.next,
             last: manifest.last,
@@ -121,6 +125,12 @@ impl<M: Machine> Batch<M> {
             event_hash: manifest.event_hash,
             tally: Tally::default(),
         }
+    }
+
+    /// Whether an answer to a question that this transaction asked ahead of its commit is likely to come soon.
+    #[must_use]
+    pub const fn awaits_answers(&self) -> bool {
+        self.due > 0
     }
 
     /// Strikes off messages that are durable in their inboxes.
@@ -151,6 +161,9 @@ impl<M: Machine> Batch<M> {
         {
             self.tally.dropped.push("link-repeat");
             return Ok(());
+        }
+        if envelope.source.is_service() {
+            self.due = self.due.saturating_sub(1);
         }
         let value = entry.record.value.as_deref().unwrap_or_default();
         let cause = if envelope.kind == TimerDue::KIND {
@@ -218,6 +231,7 @@ impl<M: Machine> Batch<M> {
             let (topic, record) = command_record(identity, &ordered.command, mark.clone());
             if ordered.ahead && identity.ahead {
                 self.ahead.push((topic, identity.shard.partition, record));
+                self.due = self.due.saturating_add(1);
             } else {
                 self.outputs.push((topic, record));
             }

@@ -17,6 +17,7 @@ use custos_saga::machine::{Machine, TimerId};
 use super::Question;
 use super::batch::{Batch, Identity};
 use super::courier::{Courier, Parcel, chain};
+use super::herald::Herald;
 use super::memory::Memory;
 use super::records::{Manifest, PendingId, header};
 use super::takeover::{TakeoverError, take_over};
@@ -32,6 +33,8 @@ pub struct ShardSettings {
     pub batch_records: usize,
     /// Longest time from a transaction's first input to its commit.
     pub batch_time: Duration,
+    /// How long a transaction that has asked ahead of its commit stays open for the answers, while some are due.
+    pub hold_time: Duration,
     /// How long the loop waits for input before it looks at timers, questions and its orders.
     pub idle_wait: Duration,
     /// How often an armed, due timer is put into the inbox again.
@@ -53,6 +56,7 @@ impl ShardSettings {
         Self {
             batch_records: 1_000,
             batch_time: Duration::from_millis(20),
+            hold_time: Duration::from_millis(10),
             idle_wait: Duration::from_millis(25),
             timer_again: Duration::from_secs(1),
             clock_lead_max: Duration::from_secs(600),
@@ -107,7 +111,7 @@ pub enum ShardStop {
     #[error("the machine panicked")]
     Panicked,
     /// The operating system refused a thread.
-    #[error("no thread for the courier")]
+    #[error("no thread for what leaves the shard")]
     Thread(#[source] std::io::Error),
 }
 
@@ -143,8 +147,8 @@ const TIMERS_AT_ONCE: usize = 1_000;
 struct Running<'a, M: Machine> {
     context: &'a ShardContext<M>,
     log: Box<dyn ShardLog>,
-    appender: Arc<dyn Appender>,
     courier: Courier,
+    herald: Herald,
     memory: Memory<M>,
     manifest: Manifest,
     delivered: Vec<PendingId>,
@@ -170,6 +174,7 @@ fn start<M: Machine>(context: &ShardContext<M>) -> Result<Running<'_, M>, ShardS
     })?;
     let appender: Arc<dyn Appender> = context.journal.appender()?.into();
     let courier = Courier::start(&shard.to_string(), Arc::clone(&appender)).map_err(ShardStop::Thread)?;
+    let herald = Herald::start(&shard.to_string(), appender).map_err(ShardStop::Thread)?;
     tracing::info!(
         %shard,
         attempt = taken.manifest.attempt,
@@ -183,8 +188,8 @@ fn start<M: Machine>(context: &ShardContext<M>) -> Result<Running<'_, M>, ShardS
     Ok(Running {
         context,
         log,
-        appender,
         courier,
+        herald,
         memory,
         manifest,
         delivered: Vec::new(),
@@ -259,13 +264,17 @@ impl<M: Machine> Running<'_, M> {
         batch.strike_off(self.delivered.clone());
         let mut room = settings.batch_records.saturating_sub(first.len());
         self.apply_all(&mut batch, first)?;
+        self.herald.ask(std::mem::take(&mut batch.ahead));
         while room > 0 && began.elapsed() < settings.batch_time {
-            let more = self.log.poll(room, Duration::ZERO)?;
+            let hold =
+                if batch.awaits_answers() { settings.hold_time.saturating_sub(began.elapsed()) } else { Duration::ZERO };
+            let more = self.log.poll(room, hold)?;
             if more.is_empty() {
                 break;
             }
             room = room.saturating_sub(more.len());
             self.apply_all(&mut batch, more)?;
+            self.herald.ask(std::mem::take(&mut batch.ahead));
         }
         (settings.interrupt)("open-transaction");
         for step in &batch.tally.steps {
@@ -296,9 +305,7 @@ impl<M: Machine> Running<'_, M> {
     }
 
     fn commit(&mut self, mut batch: Batch<M>, transaction: u64, began: Instant) -> Result<(), ShardStop> {
-        if !batch.ahead.is_empty() {
-            self.appender.append_all(std::mem::take(&mut batch.ahead))?;
-        }
+        self.herald.settle()?;
         let (state, roots) = batch.overlay.records(&self.memory);
         let manifest = Manifest {
             transaction,

@@ -114,6 +114,39 @@ fn a_question_leaves_ahead_of_the_commit_and_again_with_the_same_id_after_a_cras
 }
 
 #[test]
+fn a_transaction_stays_open_for_the_answer_to_what_it_asked_ahead() {
+    let mut stage = Stage::new();
+    stage.settings.hold_time = crate::stage::PATIENCE;
+    stage.settings.batch_time = crate::stage::PATIENCE;
+    stage.put(0, "ask");
+    let before = stage.manifest(0);
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| stage.run_until(0, |manifest, _| manifest.next >= 2));
+        let until = std::time::Instant::now() + crate::stage::PATIENCE;
+        while screens(&stage).is_empty() {
+            assert!(std::time::Instant::now() < until, "the question did not leave ahead of the commit");
+        }
+        assert_eq!(stage.manifest(0).next, before.next, "the transaction did not wait for the answer");
+        stage.append(crate::stage::INBOX, 0, stage.answer());
+        assert!(matches!(run.join().unwrap(), ShardStop::Released));
+    });
+    let after = stage.manifest(0);
+    assert_eq!(after.transaction, before.transaction + 2, "an acquisition, and one transaction for question and answer");
+}
+
+#[test]
+fn nothing_is_committed_while_a_question_that_it_asked_is_not_durable() {
+    let stage = Stage::new();
+    stage.put(0, "event ask");
+    stage.faults.refuse_appends(Topic::ComplianceCommands, 0, 1);
+    assert!(matches!(stage.run(0), ShardStop::TakeOver(_)));
+    assert_eq!(stage.heard(0, "requests"), Vec::<String>::new());
+    assert_eq!(stage.read(Topic::Events, 0), []);
+    assert_eq!(stage.run_through(0), 0);
+    assert_eq!((stage.heard(0, "requests").len(), screens(&stage).len()), (1, 1));
+}
+
+#[test]
 fn switched_off_nothing_leaves_ahead() {
     let stage = Stage::new();
     stage.put(0, "ask");

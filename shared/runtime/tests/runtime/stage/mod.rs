@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use custos_domain::{CommandId, Digest};
 use custos_journal::{EmbeddedJournal, Entry, Journal, Provision, Start};
-use custos_messages::accounts::{AccountsInput, OpenAccount};
+use custos_messages::accounts::{AccountsInput, Finding, OpenAccount, Screened};
 use custos_messages::{Keyring, Machine, Postmark, Record, ReplyTo, ShardName, Source, Topic};
 use custos_runtime::metrics::Metrics;
 use custos_runtime::replay::{StateRecords, standing};
@@ -91,6 +92,14 @@ impl Stage {
         let (tenant, key) = (custos_testkit::tenant(), custos_testkit::key(script));
         let open = AccountsInput::OpenAccount(OpenAccount { tenant, account: custos_testkit::account("ann"), key });
         self.keyring.seal_message(INBOX, Source::Gateway, &open, mark)
+    }
+
+    /// The screener's answer to some question.
+    pub fn answer(&self) -> Record {
+        let saga = custos_testkit::saga("ann", "withdrawal", "1");
+        let command = CommandId::derive(b"diary", "screen", 1, &Digest([0; 32]));
+        let screened = AccountsInput::Screened(Screened { command, saga, finding: Finding::Clear, versions: Vec::new() });
+        self.keyring.seal_message(INBOX, Source::Compliance, &screened, Postmark::default())
     }
 
     /// Puts a script into an inbox.
