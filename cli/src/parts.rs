@@ -168,10 +168,7 @@ fn host<M: Machine>(part: Part, stage: &Stage, ended: &Sender<Ended>, inspect: I
         keyring: Arc::clone(&stage.keyring),
         member: stage.config.member.clone(),
         partitions: stage.config.provision.partitions,
-        shard: ShardSettings {
-            interrupt: Arc::clone(&stage.interrupt),
-            ..ShardSettings::new(stage.config.advertise.clone())
-        },
+        shard: ShardSettings { interrupt: stage.interrupt.clone(), ..ShardSettings::new(stage.config.advertise.clone()) },
         metrics: stage.metrics.clone(),
         inspect,
     };

@@ -20,7 +20,7 @@ use crate::{ConfigArgs, say};
 
 #[derive(Args)]
 pub struct SagaArgs {
-    /// A saga's id, an account's id or a chain's CAIP-2 name.
+    /// A saga's id, an account's id, a chain's CAIP-2 name; or a shard such as `accounts/3`: where it stands itself, and why.
     subject: String,
     #[command(flatten)]
     config: ConfigArgs,
@@ -32,9 +32,12 @@ pub struct SagaArgs {
 /// The subject has no known form, or its owner does not answer.
 pub async fn run(args: SagaArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args.config.config)?;
-    let shard = place(&args.subject, config.provision.partitions)?;
+    let (shard, asked) = match shard_named(&args.subject) {
+        Some(shard) => (shard, ""),
+        None => (place(&args.subject, config.provision.partitions)?, args.subject.as_str()),
+    };
     let address = owner(&config, shard).await?;
-    let facts = ask_owner(&address, shard, &args.subject).await?;
+    let facts = ask_owner(&address, shard, asked).await?;
     if facts.is_empty() {
         say(&format!("{shard} (owned by {address}) does not know {}", args.subject));
         return Ok(ExitCode::FAILURE);
@@ -44,6 +47,11 @@ pub async fn run(args: SagaArgs) -> anyhow::Result<ExitCode> {
         say(&format!("  {:<30} {}", fact.name, fact.value));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn shard_named(subject: &str) -> Option<ShardName> {
+    let (machine, partition) = subject.split_once('/')?;
+    Some(ShardName { machine: Machine::from_name(machine)?, partition: partition.parse().ok()? })
 }
 
 fn place(subject: &str, partitions: u32) -> anyhow::Result<ShardName> {
@@ -56,7 +64,7 @@ fn place(subject: &str, partitions: u32) -> anyhow::Result<ShardName> {
     if let Ok(chain) = ChainId::new(subject) {
         return Ok(shard_of(Machine::Chain, chain.as_str().as_bytes(), partitions));
     }
-    bail!("`{subject}` is not a saga's id, an account's id or a chain's name")
+    bail!("`{subject}` is not a saga's id, an account's id, a chain's name or a shard")
 }
 
 async fn owner(config: &Config, shard: ShardName) -> anyhow::Result<String> {

@@ -1,7 +1,5 @@
 //! `custos serve`: runs parts until a signal or the end of any of them.
 
-use std::sync::Arc;
-
 use anyhow::{Context, anyhow};
 use custos_runtime::health::{Condition, serve_health};
 use custos_runtime::ops::serve_desk;
@@ -21,7 +19,7 @@ pub const SERVING: &str = "serving ";
 /// # Errors
 /// A part cannot start, or ended without being told to.
 pub async fn serve(config: Config, parts: &[Part]) -> anyhow::Result<()> {
-    let stage = Stage::open(config, Arc::new(interrupt::pass))?;
+    let stage = Stage::open(config, interrupt::armed())?;
     let (ended, mut endings) = channel(Part::ALL.len());
     let health = tokio::spawn(serve_health(stage.config.health, stage.health.clone(), stage.metrics.clone(), stage.token()));
     let mut reader = None;

@@ -35,7 +35,7 @@ pub struct Stage {
     /// Where asynchronous work runs.
     pub handle: Handle,
     /// Fault injection.
-    pub interrupt: Interrupt,
+    pub interrupt: Option<Interrupt>,
     stop: Arc<AtomicBool>,
     token: CancellationToken,
 }
@@ -45,7 +45,7 @@ impl Stage {
     ///
     /// # Errors
     /// A secret is missing, or the log cannot be opened.
-    pub fn open(config: Config, interrupt: Interrupt) -> anyhow::Result<Self> {
+    pub fn open(config: Config, interrupt: Option<Interrupt>) -> anyhow::Result<Self> {
         let keyring = Arc::new(read_keyring(&config.keys)?);
         Ok(Self {
             journal: open_journal(&config.log, &config.member)?,

@@ -9,15 +9,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use custos_journal::{Assignment, Journal, JournalError, Membership};
 use custos_messages::{Keyring, ShardName, Source};
 use custos_saga::machine::Machine;
 
 use crate::metrics::Metrics;
+use crate::observer::Observer;
 use crate::ops::{Answer, Desk, Fact};
-use crate::shard::{Identity, Question, ShardContext, ShardSettings, ShardStop, chain, run_shard};
+use crate::shard::{Condition, Identity, Progress, Question, ShardContext, ShardSettings, ShardStop, chain, run_shard};
 
 /// Everything that a host needs.
 pub struct HostSettings<M: Machine> {
@@ -58,8 +59,11 @@ impl<M: Machine> Clone for HostSettings<M> {
 const PAUSE: Duration = Duration::from_millis(500);
 /// How often the host looks at its membership.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often the group is told how far shards have come.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
 
 struct Held {
+    progress: Progress,
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
@@ -69,12 +73,19 @@ struct Held {
 /// # Errors
 /// The group cannot be joined, or does not let go of what it revoked. Every shard is given up before this returns.
 pub fn run_host<M: Machine>(settings: &HostSettings<M>, desk: &Desk, stop: &AtomicBool) -> Result<(), JournalError> {
+    let observer = Observer::start(Arc::clone(&settings.journal), M::KIND, desk.clone(), settings.metrics.clone())
+        .map_err(no_thread)?;
     let mut membership = settings.journal.join(M::KIND, &settings.member)?;
     let mut held: BTreeMap<u32, Held> = BTreeMap::new();
     let ended = follow(settings, desk, stop, &mut *membership, &mut held);
     let all: Vec<u32> = held.keys().copied().collect();
     give_up(&mut held, &all);
+    drop(observer);
     ended
+}
+
+fn no_thread(error: std::io::Error) -> JournalError {
+    JournalError::Unavailable { operation: "start a thread", reason: error.to_string() }
 }
 
 /// Follows the assignment until `stop` is raised. What is still held at the end, also after an error, is the caller's to give up.
@@ -85,7 +96,12 @@ fn follow<M: Machine>(
     membership: &mut dyn Membership,
     held: &mut BTreeMap<u32, Held>,
 ) -> Result<(), JournalError> {
+    let mut noted = Instant::now();
     while !stop.load(Ordering::Acquire) {
+        if noted.elapsed() >= NOTE_EVERY {
+            noted = Instant::now();
+            note(membership, held);
+        }
         match membership.poll(LOOK) {
             Ok(Some(Assignment::Gained(partitions))) => {
                 for partition in partitions {
@@ -108,6 +124,15 @@ fn follow<M: Machine>(
     Ok(())
 }
 
+/// Tells the group how far the shards have come. Only lag tools read it.
+fn note(membership: &mut dyn Membership, held: &BTreeMap<u32, Held>) {
+    for (partition, shard) in held {
+        if let Some(place) = shard.progress.standing().place {
+            membership.note(*partition, place.next);
+        }
+    }
+}
+
 fn give_up(held: &mut BTreeMap<u32, Held>, partitions: &[u32]) {
     let leaving: Vec<Held> = partitions.iter().filter_map(|partition| held.remove(partition)).collect();
     leaving.iter().for_each(|shard| shard.stop.store(true, Ordering::Release));
@@ -122,15 +147,23 @@ fn take<M: Machine>(settings: &HostSettings<M>, desk: &Desk, partition: u32) -> 
     let stop = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&stop);
     let (settings, desk) = (settings.clone(), desk.clone());
-    let thread = std::thread::spawn(move || hold(&settings, &desk, partition, &seen));
-    Held { stop, thread }
+    let progress = Progress::default();
+    let shown = progress.clone();
+    let thread = std::thread::spawn(move || hold(&settings, &desk, partition, (&seen, &shown)));
+    Held { progress, stop, thread }
 }
 
 /// Holds one shard until it is told to stop, is fenced, or cannot go on.
-fn hold<M: Machine>(settings: &HostSettings<M>, desk: &Desk, partition: u32, stop: &Arc<AtomicBool>) {
+fn hold<M: Machine>(
+    settings: &HostSettings<M>,
+    desk: &Desk,
+    partition: u32,
+    (stop, progress): (&Arc<AtomicBool>, &Progress),
+) {
     let shard = ShardName { machine: M::KIND, partition };
     let metrics = settings.metrics.shard(shard);
     metrics.owned(true);
+    desk.show(shard, progress.clone());
     while !stop.load(Ordering::Acquire) {
         let (ask, questions) = channel();
         desk.open(shard, inspector::<M>(ask, settings.inspect));
@@ -147,6 +180,7 @@ fn hold<M: Machine>(settings: &HostSettings<M>, desk: &Desk, partition: u32, sto
             stop: Arc::clone(stop),
             questions,
             metrics: metrics.clone(),
+            progress: progress.clone(),
         };
         // A machine that panics would panic again on the same input: the shard stands still and pages, like any other halt.
         let ended = catch_unwind(AssertUnwindSafe(|| run_shard(&context))).unwrap_or(ShardStop::Panicked);
@@ -164,6 +198,7 @@ fn hold<M: Machine>(settings: &HostSettings<M>, desk: &Desk, partition: u32, sto
             ShardStop::CourierLost => std::thread::sleep(PAUSE),
             refused => {
                 metrics.halted(true);
+                progress.become_condition(Condition::Halted(chain(&refused)));
                 tracing::error!(%shard, code = "CUST-0001", error = %chain(&refused), "the shard stands still: a human must look");
                 while !stop.load(Ordering::Acquire) {
                     std::thread::sleep(LOOK);
@@ -172,6 +207,7 @@ fn hold<M: Machine>(settings: &HostSettings<M>, desk: &Desk, partition: u32, sto
             }
         }
     }
+    desk.hide(shard);
     metrics.owned(false);
 }
 

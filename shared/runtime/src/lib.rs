@@ -8,6 +8,7 @@ pub mod audit;
 pub mod health;
 pub mod host;
 pub mod metrics;
+mod observer;
 pub mod ops;
 pub mod post;
 mod quarantine;

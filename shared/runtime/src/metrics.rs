@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::shard::Tally;
+use crate::shard::{Standing, Tally};
 
 /// Labels of a machine's metrics.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -50,8 +50,39 @@ pub struct Metrics {
     commit_seconds: Family<MachineLabel, Histogram>,
     shards_owned: Family<MachineLabel, Gauge>,
     shard_halted: Family<ShardLabel, Gauge>,
+    shard_gauges: ShardGauges,
     commands: Family<PartLabel, Counter>,
     setbacks: Family<PartLabel, Counter>,
+}
+
+/// Where shards stand.
+#[derive(Clone, Default)]
+struct ShardGauges {
+    lag: Family<ShardLabel, Gauge>,
+    next: Family<ShardLabel, Gauge>,
+    transaction: Family<ShardLabel, Gauge>,
+    since_commit: Family<ShardLabel, Gauge>,
+    records: Family<ShardLabel, Gauge>,
+    timers: Family<ShardLabel, Gauge>,
+    outbox: Family<ShardLabel, Gauge>,
+}
+
+impl ShardGauges {
+    fn all(&self) -> [(&'static str, &'static str, &Family<ShardLabel, Gauge>); 7] {
+        [
+            ("shard_lag_inputs", "Inputs in the inbox that are not applied", &self.lag),
+            ("shard_next_offset", "Offset of the first input that is not applied", &self.next),
+            ("shard_transaction", "Number of the shard's last transaction", &self.transaction),
+            ("shard_since_commit_seconds", "Whole seconds since the shard's last commit", &self.since_commit),
+            ("shard_state_records", "Records of the machine in the shard", &self.records),
+            ("shard_timers", "Armed timers of the shard", &self.timers),
+            ("shard_outbox_messages", "Messages to other shards that are not durable in their inboxes", &self.outbox),
+        ]
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        self.all().into_iter().for_each(|(name, help, family)| registry.register(name, help, family.clone()));
+    }
 }
 
 /// The metrics of one shard.
@@ -77,6 +108,7 @@ impl Default for Metrics {
             commit_seconds: Family::new_with_constructor(seconds_histogram),
             shards_owned: Family::default(),
             shard_halted: Family::default(),
+            shard_gauges: ShardGauges::default(),
             commands: Family::default(),
             setbacks: Family::default(),
         };
@@ -87,6 +119,7 @@ impl Default for Metrics {
         registry.register("commit_seconds", "First input to commit", metrics.commit_seconds.clone());
         registry.register("shards_owned", "Shards that this process runs", metrics.shards_owned.clone());
         registry.register("shard_halted", "1 when a shard stands still and a human must look", metrics.shard_halted.clone());
+        metrics.shard_gauges.register(&mut registry);
         registry.register("commands", "Commands answered by a service", metrics.commands.clone());
         registry.register("setbacks", "Commands that had to be tried again", metrics.setbacks.clone());
         *metrics.registry.lock().unwrap_or_else(PoisonError::into_inner) = registry;
@@ -154,9 +187,38 @@ impl ShardMetrics {
         let _ = if held { gauge.inc() } else { gauge.dec() };
     }
 
+    /// Where the shard stands now.
+    pub fn stands(&self, standing: &Standing) {
+        let gauges = &self.metrics.shard_gauges;
+        let set = |family: &Family<ShardLabel, Gauge>, value: Option<u64>| {
+            if let Some(value) = value.and_then(|value| i64::try_from(value).ok()) {
+                family.get_or_create(&self.label()).set(value);
+            }
+        };
+        let count = |value: usize| u64::try_from(value).ok();
+        set(&gauges.lag, standing.lag);
+        let Some(place) = &standing.place else { return };
+        set(&gauges.next, Some(place.next));
+        set(&gauges.transaction, Some(place.transaction));
+        set(&gauges.since_commit, Some(place.committed.elapsed().as_secs()));
+        set(&gauges.records, count(place.records));
+        set(&gauges.timers, count(place.timers));
+        set(&gauges.outbox, count(place.outbox));
+    }
+
+    /// The shard is not here any more: what it showed would be another owner's.
+    pub fn left(&self) {
+        for (_, _, family) in self.metrics.shard_gauges.all() {
+            family.remove(&self.label());
+        }
+    }
+
+    fn label(&self) -> ShardLabel {
+        ShardLabel { machine: self.shard.machine.name(), partition: self.shard.partition }
+    }
+
     /// The shard stands still.
     pub fn halted(&self, halted: bool) {
-        let label = ShardLabel { machine: self.shard.machine.name(), partition: self.shard.partition };
-        self.metrics.shard_halted.get_or_create(&label).set(i64::from(halted));
+        self.metrics.shard_halted.get_or_create(&self.label()).set(i64::from(halted));
     }
 }

@@ -9,6 +9,7 @@ use custos_messages::{Machine, ShardName};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use crate::shard::{Progress, Standing};
 use crate::wire::ops::chains_client::ChainsClient;
 use crate::wire::ops::chains_server::{Chains, ChainsServer};
 use crate::wire::ops::shards_client::ShardsClient;
@@ -25,6 +26,7 @@ pub type Answer = Arc<dyn Fn(String) -> Option<Vec<Fact>> + Send + Sync>;
 #[derive(Clone, Default)]
 pub struct Desk {
     shards: Arc<Mutex<BTreeMap<ShardName, Answer>>>,
+    shown: Arc<Mutex<BTreeMap<ShardName, Progress>>>,
 }
 
 impl Desk {
@@ -36,6 +38,29 @@ impl Desk {
     /// It no longer can.
     pub fn close(&self, shard: ShardName) {
         self.shards.lock().unwrap_or_else(PoisonError::into_inner).remove(&shard);
+    }
+
+    /// A shard is held here: where it stands can be seen from now on, also while it cannot be asked.
+    pub(crate) fn show(&self, shard: ShardName, progress: Progress) {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).insert(shard, progress);
+    }
+
+    /// It is not held here any more.
+    pub(crate) fn hide(&self, shard: ShardName) {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).remove(&shard);
+    }
+
+    /// The shards of `machine` that are held here.
+    pub(crate) fn shown(&self, machine: Machine) -> Vec<(ShardName, Progress)> {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = shown.iter().filter(|(shard, _)| shard.machine == machine);
+        of.map(|(shard, progress)| (*shard, progress.clone())).collect()
+    }
+
+    /// Where a shard stands; `None` if it is not held here.
+    #[must_use]
+    pub fn standing(&self, shard: ShardName) -> Option<Standing> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).get(&shard).map(Progress::standing)
     }
 
     fn of(&self, shard: ShardName) -> Option<Answer> {
@@ -50,7 +75,12 @@ impl Shards for Desk {
         let machine =
             Machine::from_name(&machine).ok_or_else(|| Status::invalid_argument(format!("no machine `{machine}`")))?;
         let shard = ShardName { machine, partition };
-        let answer = self.of(shard).ok_or_else(|| Status::failed_precondition(format!("{shard} is not owned here")))?;
+        let elsewhere = || Status::failed_precondition(format!("{shard} is not owned here"));
+        if subject.is_empty() {
+            let facts = self.standing(shard).ok_or_else(elsewhere)?.facts();
+            return Ok(Response::new(DescribeReply { found: true, facts }));
+        }
+        let answer = self.of(shard).ok_or_else(elsewhere)?;
         let facts = tokio::task::spawn_blocking(move || answer(subject))
             .await
             .map_err(|_| Status::internal("the question failed"))?
@@ -137,7 +167,8 @@ pub enum AskError {
     },
 }
 
-/// Asks the owner at `address` (host:port) what `shard` knows about `subject`; empty when nothing.
+/// Asks the owner at `address` (host:port) what `shard` knows about `subject`; empty when nothing. About the empty subject it says
+/// where the shard itself stands, and why.
 ///
 /// # Errors
 /// The owner cannot be reached, or does not own the shard any more.

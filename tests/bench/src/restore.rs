@@ -53,7 +53,7 @@ pub fn measure(rig: &Rig, sagas: u64) -> Result<Value> {
 fn fill(rig: &Rig, sagas: u64) -> Result<()> {
     let post = Post::new(&*rig.journal, Arc::clone(&rig.keyring), Source::Gateway, rig.partitions)?;
     let metrics = Metrics::default();
-    let _host = rig.host(true, Arc::new(|_| {}), &metrics);
+    let _host = rig.host(true, None, &metrics);
     let mut number = 0_u64;
     while number < sagas {
         let last = sagas.min(number.saturating_add(AT_ONCE));

@@ -93,7 +93,7 @@ impl Rig {
     }
 
     /// Runs the measured machine's shards until the hand is dropped.
-    pub fn host(&self, ahead: bool, interrupt: Interrupt, metrics: &Metrics) -> Hand {
+    pub fn host(&self, ahead: bool, interrupt: Option<Interrupt>, metrics: &Metrics) -> Hand {
         let shard = ShardSettings { ahead, interrupt, ..ShardSettings::new(String::new()) };
         let settings = HostSettings::<EchoMachine> {
             journal: Arc::clone(&self.journal),

@@ -67,7 +67,7 @@ pub fn measure(rig: &Rig, course: &Course, mut tell: impl FnMut(&Value) -> Resul
                 seen.ended(number);
             }
         });
-        let _host = rig.host(*ahead, interrupt, &metrics);
+        let _host = rig.host(*ahead, Some(interrupt), &metrics);
         for in_flight in &course.in_flight {
             let before = (rig.processor_ms(), counted(&metrics));
             let level = run(course.plan(*in_flight), first, &begin, &mut ends)?;

@@ -19,11 +19,12 @@ use super::batch::{Batch, Identity};
 use super::courier::{Courier, Parcel, chain};
 use super::herald::Herald;
 use super::memory::Memory;
+use super::progress::{Condition, Progress};
 use super::records::{Manifest, PendingId, header};
 use super::takeover::{TakeoverError, take_over};
 use crate::metrics::ShardMetrics;
 
-/// Called at named points, so that faults can be injected there. Production passes a function that does nothing.
+/// Called at named points, so that faults can be injected there.
 pub type Interrupt = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// How a shard runs.
@@ -45,8 +46,8 @@ pub struct ShardSettings {
     pub ahead: bool,
     /// Where the owner answers operators, for the manifest.
     pub advertise: String,
-    /// Fault injection.
-    pub interrupt: Interrupt,
+    /// Fault injection; `None` in production, where points are not even named.
+    pub interrupt: Option<Interrupt>,
 }
 
 impl ShardSettings {
@@ -62,7 +63,7 @@ impl ShardSettings {
             clock_lead_max: Duration::from_secs(600),
             ahead: true,
             advertise,
-            interrupt: Arc::new(|_| {}),
+            interrupt: None,
         }
     }
 }
@@ -139,6 +140,8 @@ pub struct ShardContext<M: Machine> {
     pub questions: Receiver<Question<M>>,
     /// Counters.
     pub metrics: ShardMetrics,
+    /// Where the shard stands, for others to see.
+    pub progress: Progress,
 }
 
 /// Most due timers that one look puts into the inbox.
@@ -167,6 +170,7 @@ pub fn run_shard<M: Machine>(context: &ShardContext<M>) -> ShardStop {
 fn start<M: Machine>(context: &ShardContext<M>) -> Result<Running<'_, M>, ShardStop> {
     let began = Instant::now();
     let shard = context.identity.shard;
+    context.progress.become_condition(Condition::TakingOver);
     let mut log = context.journal.acquire(shard.machine, shard.partition)?;
     let taken = take_over::<M>(shard, &mut *log, &context.settings.advertise).map_err(|error| match error {
         TakeoverError::Journal { source, .. } => ShardStop::from(source),
@@ -184,6 +188,7 @@ fn start<M: Machine>(context: &ShardContext<M>) -> Result<Running<'_, M>, ShardS
         "shard taken over"
     );
     let (memory, manifest) = (taken.memory, taken.manifest);
+    context.progress.committed(&manifest, &memory);
     courier.send(parcels(memory.pending.iter().map(|(id, message)| (*id, message.clone()))));
     Ok(Running {
         context,
@@ -276,9 +281,9 @@ impl<M: Machine> Running<'_, M> {
             self.apply_all(&mut batch, more)?;
             self.herald.ask(std::mem::take(&mut batch.ahead));
         }
-        (settings.interrupt)("open-transaction");
-        for step in &batch.tally.steps {
-            (settings.interrupt)(&format!("open-transaction:{step}"));
+        if let Some(interrupt) = &settings.interrupt {
+            interrupt("open-transaction");
+            batch.tally.steps.iter().for_each(|step| interrupt(&format!("open-transaction:{step}")));
         }
         self.commit(batch, transaction, began)
     }
@@ -335,9 +340,10 @@ impl<M: Machine> Running<'_, M> {
         self.memory.merge(batch.overlay, roots);
         self.courier.send(leaving);
         self.context.metrics.committed(&tally, began.elapsed());
-        (self.context.settings.interrupt)("committed");
-        for step in &tally.steps {
-            (self.context.settings.interrupt)(step);
+        self.context.progress.committed(&self.manifest, &self.memory);
+        if let Some(interrupt) = &self.context.settings.interrupt {
+            interrupt("committed");
+            tally.steps.iter().for_each(|step| interrupt(step));
         }
         Ok(())
     }

@@ -203,7 +203,7 @@ fn an_owner_that_lost_its_shard_can_commit_nothing_more() {
     let (tell, told) = channel();
     let journal = Arc::clone(&stage.journal);
     let once = std::sync::Mutex::new(Some(tell));
-    stage.settings.interrupt = Arc::new(move |point| {
+    stage.settings.interrupt = Some(Arc::new(move |point| {
         if point == "open-transaction"
             && let Some(tell) = once.lock().unwrap().take()
         {
@@ -211,7 +211,7 @@ fn an_owner_that_lost_its_shard_can_commit_nothing_more() {
             let log = journal.acquire(custos_messages::Machine::Accounts, 0).unwrap();
             tell.send(log).unwrap();
         }
-    });
+    }));
     assert!(matches!(stage.run(0), ShardStop::Fenced(_)));
     drop(told.recv().unwrap());
     assert_eq!(stage.heard(0, "requests"), Vec::<String>::new());

@@ -4,17 +4,19 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use custos_domain::Digest;
 use custos_journal::{Feed, JournalError, Start};
 use custos_runtime::host::{HostSettings, run_host};
 use custos_runtime::ops::Desk;
-use custos_runtime::shard::{Manifest, is_manifest};
+use custos_runtime::shard::{Condition, Manifest, is_manifest};
 
 use crate::stage::diary::Diary;
-use crate::stage::{PARTITIONS, PATIENCE, STATE, Stage};
+use crate::stage::{PARTITIONS, PATIENCE, STATE, Stage, shard};
 
 struct Hosting {
+    desk: Desk,
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<(), JournalError>>,
 }
@@ -33,7 +35,9 @@ fn host(stage: &Stage, name: &str) -> Hosting {
     };
     let stop = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&stop);
-    Hosting { stop, thread: thread::spawn(move || run_host(&settings, &Desk::default(), &seen)) }
+    let desk = Desk::default();
+    let shown = desk.clone();
+    Hosting { desk, stop, thread: thread::spawn(move || run_host(&settings, &shown, &seen)) }
 }
 
 impl Hosting {
@@ -134,4 +138,45 @@ fn a_machine_that_panics_stops_its_shard_with_a_page_and_no_other() {
     assert!(!halted(&stage), "nothing is held any more");
     assert_eq!(stage.heard(0, "requests"), ["before", "after"]);
     assert_eq!(stage.heard(1, "requests"), ["event"]);
+}
+
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn where_a_shard_stands_and_why_can_be_seen_from_outside_also_when_it_stands_still() {
+    let stage = Stage::new();
+    stage.put(0, "before event tell:9:nowhere");
+    stage.put(0, "arm:a:60000");
+    stage.put(1, "panic");
+    let host = host(&stage, "only");
+    let place = |partition| host.desk.standing(shard(partition)).and_then(|standing| standing.place);
+    until("the first shard runs", || place(0).is_some_and(|place| place.next == 2));
+    let place = place(0).unwrap();
+    assert_eq!((place.records, place.timers, place.outbox, place.event_sequence, place.logic), (1, 1, 1, 1, 1));
+    assert_eq!((place.attempt, place.waits_for.map(|id| id.sequence)), (2, Some(1)));
+    let reason = || host.desk.standing(shard(1)).map(|standing| standing.condition);
+    until("the second stands still", || matches!(reason(), Some(Condition::Halted(why)) if why.contains("panicked")));
+    let shows = |line: &str| stage.metrics.text().lines().any(|shown| shown == line);
+    until("the gauges show it", || shows("custos_shard_state_records{machine=\"accounts\",partition=\"0\"} 1"));
+    assert!(shows("custos_shard_lag_inputs{machine=\"accounts\",partition=\"0\"} 0"));
+    assert!(shows("custos_shard_lag_inputs{machine=\"accounts\",partition=\"1\"} 1"), "{}", stage.metrics.text());
+    assert!(shows("custos_shard_outbox_messages{machine=\"accounts\",partition=\"0\"} 1"));
+    host.end();
+    assert!(!stage.metrics.text().contains("custos_shard_lag_inputs{"), "what nobody holds shows nothing");
+}
+
+#[test]
+fn the_group_is_told_how_far_each_shard_has_come() {
+    let stage = Stage::new();
+    stage.put(0, "event");
+    stage.put(0, "event");
+    let host = host(&stage, "only");
+    until("both are noted", || (stage.faults.noted(0), stage.faults.noted(1)) == (Some(2), Some(0)));
+    host.end();
 }

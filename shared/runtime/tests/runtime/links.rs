@@ -40,11 +40,11 @@ fn what_is_not_struck_off_is_sent_again_after_a_takeover_and_taken_once() {
 /// Every transaction asks for another one, so that the shard goes on until what it waits for has come.
 fn keep_going(stage: &mut Stage) {
     let (journal, record) = (Arc::clone(&stage.journal), stage.request("x", Postmark::default()));
-    stage.settings.interrupt = Arc::new(move |point| {
+    stage.settings.interrupt = Some(Arc::new(move |point| {
         if point == "committed" {
             journal.appender().unwrap().append(INBOX, 0, record.clone()).unwrap();
         }
-    });
+    }));
 }
 
 fn nothing_pending(manifest: &Manifest) -> bool {

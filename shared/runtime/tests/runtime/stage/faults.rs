@@ -1,10 +1,12 @@
 //! A log that fails on purpose, and remembers what was asked of it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use custos_journal::{
-    Appender, Entry, Feed, Journal, JournalError, LogIdentity, Membership, Provision, ShardLog, Start, Transaction,
+    Appender, Assignment, Entry, Feed, Journal, JournalError, LogIdentity, Membership, Provision, ShardLog, Start,
+    Transaction,
 };
 use custos_messages::{Machine, Record, Topic};
 
@@ -43,6 +45,8 @@ struct Plan {
     /// So many appends to a partition of a topic fail with `Unavailable`.
     refused: Option<(Topic, u32, usize)>,
     deadline: Option<Instant>,
+    /// The last note of each partition to the group.
+    notes: BTreeMap<u32, u64>,
 }
 
 impl Faults {
@@ -78,6 +82,10 @@ impl Faults {
 
     pub fn trace(&self) -> Vec<String> {
         self.plan().trace.clone()
+    }
+
+    pub fn noted(&self, partition: u32) -> Option<u64> {
+        self.plan().notes.get(&partition).copied()
     }
 
     pub fn set_deadline(&self, deadline: Instant) {
@@ -119,7 +127,8 @@ pub struct Faulty {
 
 impl Journal for Faulty {
     fn join(&self, machine: Machine, member: &str) -> Result<Box<dyn Membership>, JournalError> {
-        self.inner.join(machine, member)
+        let inner = self.inner.join(machine, member)?;
+        Ok(Box::new(FaultyMembership { inner, faults: Arc::clone(&self.faults) }))
     }
 
     fn acquire(&self, machine: Machine, partition: u32) -> Result<Box<dyn ShardLog>, JournalError> {
@@ -149,6 +158,26 @@ impl Journal for Faulty {
 
     fn provision(&self, wanted: &Provision) -> Result<Vec<String>, JournalError> {
         self.inner.provision(wanted)
+    }
+}
+
+struct FaultyMembership {
+    inner: Box<dyn Membership>,
+    faults: Arc<Faults>,
+}
+
+impl Membership for FaultyMembership {
+    fn poll(&mut self, wait: Duration) -> Result<Option<Assignment>, JournalError> {
+        self.inner.poll(wait)
+    }
+
+    fn released(&mut self, partitions: &[u32]) -> Result<(), JournalError> {
+        self.inner.released(partitions)
+    }
+
+    fn note(&mut self, partition: u32, next: u64) {
+        self.faults.plan().notes.insert(partition, next);
+        self.inner.note(partition, next);
     }
 }
 

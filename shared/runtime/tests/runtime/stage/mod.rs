@@ -17,8 +17,8 @@ use custos_messages::{Keyring, Machine, Postmark, Record, ReplyTo, ShardName, So
 use custos_runtime::metrics::Metrics;
 use custos_runtime::replay::{StateRecords, standing};
 use custos_runtime::shard::{
-    Identity, Manifest, ShardContext, ShardSettings, ShardStop, is_header, is_manifest, is_outbox_key, provision_shard,
-    run_shard,
+    Identity, Manifest, Progress, ShardContext, ShardSettings, ShardStop, is_header, is_manifest, is_outbox_key,
+    provision_shard, run_shard,
 };
 
 use diary::{Diary, Page};
@@ -138,13 +138,15 @@ impl Stage {
         let holds = move || standing(&*journal, shard(partition)).is_ok_and(|(manifest, state)| done(&manifest, &state));
         let stop = Arc::new(AtomicBool::new(holds()));
         let mut settings = self.settings.clone();
-        let (raise, inner) = (Arc::clone(&stop), Arc::clone(&settings.interrupt));
-        settings.interrupt = Arc::new(move |point| {
-            inner(point);
+        let (raise, inner) = (Arc::clone(&stop), settings.interrupt.take());
+        settings.interrupt = Some(Arc::new(move |point| {
+            if let Some(inner) = &inner {
+                inner(point);
+            }
             if point == "committed" && holds() {
                 raise.store(true, Ordering::Release);
             }
-        });
+        }));
         let (_ask, questions) = channel();
         self.faults.set_deadline(Instant::now() + PATIENCE);
         run_shard::<Diary>(&ShardContext {
@@ -154,6 +156,7 @@ impl Stage {
             stop,
             questions,
             metrics: self.metrics.shard(shard(partition)),
+            progress: Progress::default(),
         })
     }
 
