@@ -302,6 +302,7 @@ fn policy(plan: &Plan, hot: EthAddress, officers: BTreeMap<OfficerId, [u8; 32]>)
         approval_wait: Millis::hours(24),
         screening_wait: Millis::minutes(15),
         intent_validity: Millis::hours(48),
+        attester: None,
     };
     policy.check()?;
     Ok(policy)

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use custos_domain::{AccountId, AssetId, ChainId, SagaId, TxHash};
+use custos_domain::{AccountId, AssetId, ChainId, SagaId, TxHash, WalletId};
 use custos_messages::SignedPolicy;
+use custos_messages::accounts::HouseSpent;
 use custos_messages::wire::{Fault, Field, Wire, from_bytes, to_bytes};
 use custos_messages::{wire_enum, wire_struct};
 use custos_policy::read_trusted;
@@ -38,6 +39,7 @@ const SAGA: u8 = 0x13;
 const FINISHED: u8 = 0x14;
 const DEPOSIT: u8 = 0x15;
 const RECEIVED: u8 = 0x16;
+const HOUSE_SPEND: u8 = 0x17;
 
 pub(crate) fn encode_key(key: &Key) -> Vec<u8> {
     let (kind, parts): (u8, Vec<u8>) = match key {
@@ -50,6 +52,7 @@ pub(crate) fn encode_key(key: &Key) -> Vec<u8> {
             (DEPOSIT, [tx.as_bytes(), &index.to_be_bytes(), chain.as_str().as_bytes()].concat())
         }
         Key::Received(id) => (RECEIVED, id.to_bytes().to_vec()),
+        Key::HouseSpend(wallet, nonce) => (HOUSE_SPEND, [wallet.as_bytes(), nonce.to_be_bytes().as_slice()].concat()),
     };
     [&[kind], parts.as_slice()].concat()
 }
@@ -64,6 +67,11 @@ fn decode_key(bytes: &[u8]) -> Option<Key> {
         (SAGA, _) => saga().map(Key::Saga),
         (FINISHED, _) => saga().map(Key::Finished),
         (RECEIVED, _) => saga().map(Key::Received),
+        (HOUSE_SPEND, _) => {
+            let (wallet, nonce) = rest.split_at_checked(16)?;
+            let nonce = u64::from_be_bytes(nonce.try_into().ok()?);
+            Some(Key::HouseSpend(WalletId::from_slice(wallet).ok()?, nonce))
+        }
         (DEPOSIT, _) => {
             let (tx, rest) = rest.split_at_checked(32)?;
             let (index, chain) = rest.split_at_checked(4)?;
@@ -87,6 +95,7 @@ pub(crate) fn encode_entity(entity: &Entity) -> Vec<u8> {
         Entity::Finished(finished) => Is::Finished(finished.put()),
         Entity::Deposit(deposit) => Is::Deposit(deposit.put()),
         Entity::Received(entry) => Is::Received(proto::Received { entry: Some(put_entry(*entry)) }),
+        Entity::HouseSpend(said) => Is::HouseSpend(proto::HouseSpend { said: Some(to_bytes(said.as_ref())) }),
     };
     proto::Record { schema: SCHEMA, is: Some(is) }.encode_to_vec()
 }
@@ -117,6 +126,13 @@ fn take(key: &Key, is: Option<Is>) -> Result<Entity, Fault> {
         (Key::Saga(_), Some(Is::Saga(saga))) => Entity::Saga(Box::new(Wire::take(saga)?)),
         (Key::Finished(_), Some(Is::Finished(finished))) => Entity::Finished(Wire::take(finished)?),
         (Key::Deposit(_), Some(Is::Deposit(deposit))) => Entity::Deposit(Box::new(Wire::take(deposit)?)),
+        (Key::HouseSpend(wallet, nonce), Some(Is::HouseSpend(held))) => {
+            let said: HouseSpent = unseal(held.said, "said")?;
+            if (said.wallet, said.nonce) != (*wallet, *nonce) {
+                return Err(Fault::new("is of another nonce").of("said"));
+            }
+            Entity::HouseSpend(Box::new(said))
+        }
         (Key::Received(_), Some(Is::Received(held))) => Entity::Received(take_entry(held.entry)?),
         _ => return Err(Fault::new("is absent or of another kind").of("is")),
     })

@@ -9,6 +9,7 @@ mod codec;
 mod deposit;
 mod desk;
 mod door;
+mod house;
 mod inspect;
 mod issue_address;
 mod ledger;
@@ -83,6 +84,7 @@ fn dispatch(desk: &mut Desk<'_>, message: AccountsInput) {
         }
         AccountsInput::AddressReady(ready) => hear(desk, ready.saga, None, &Answer::Address(ready.clone())),
         AccountsInput::Payment(fact) => hear(desk, fact.saga, None, &Answer::Payment(fact.news)),
+        AccountsInput::HouseSpent(said) => house::heard(desk, &said),
         AccountsInput::Deposit(fact) => deposit::heard(desk, &fact),
         AccountsInput::TransferIn(order) => transfer::receive(desk, &order),
         AccountsInput::TransferAnswered(answer) => {

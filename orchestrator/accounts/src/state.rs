@@ -11,7 +11,7 @@ use custos_domain::{
     TxHash, WalletId,
 };
 use custos_messages::SignedPolicy;
-use custos_messages::accounts::{Decision, Deposit, Inclusion};
+use custos_messages::accounts::{Decision, Deposit, HouseSpent, Inclusion};
 use custos_messages::events::{HouseBook, Refusal};
 use custos_policy::Policy;
 use custos_saga::Instance;
@@ -34,6 +34,8 @@ pub enum Key {
     Deposit(DepositKey),
     /// What was answered to another account's transfer.
     Received(SagaId),
+    /// A nonce that is in the house's books.
+    HouseSpend(WalletId, u64),
 }
 
 /// A transfer within a transaction.
@@ -64,6 +66,8 @@ pub enum Entity {
     Deposit(Box<DepositRecord>),
     /// A transfer from another account.
     Received(participant::Entry),
+    /// What treasury said last about a nonce, which is what the books hold.
+    HouseSpend(Box<HouseSpent>),
 }
 
 /// A policy with the bytes that it was read from.

@@ -26,6 +26,8 @@ pub enum AccountsInput {
     AddressReady(AddressReady),
     /// Treasury: what became of a payment.
     Payment(PaymentFact),
+    /// Treasury: what a nonce costs the house.
+    HouseSpent(HouseSpent),
     /// Chain: what became of a deposit.
     Deposit(DepositFact),
     /// Accounts: money arrives from another account of the bank.
@@ -254,6 +256,40 @@ pub struct Proof {
     pub consumed_by: Inclusion,
 }
 
+/// What a nonce of a hot address costs beyond what a client's payment settled: gas of a no-op, of a transaction that paid nobody, or
+/// of a settled payment that was mined again elsewhere. It says everything about the nonce, so the highest version alone counts;
+/// a repeat or a late lower one changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HouseSpent {
+    /// The wallet whose hot address has the nonce.
+    pub wallet: WalletId,
+    /// The chain.
+    pub chain: ChainId,
+    /// The nonce.
+    pub nonce: u64,
+    /// From 1, rising for this nonce.
+    pub version: u64,
+    /// The asset of every fee here: the chain's native one.
+    pub gas_asset: AssetId,
+    /// The client's payment that the nonce was taken for; `None` for a no-op's nonce, and for one that somebody else used.
+    pub payment: Option<PaidFor>,
+    /// What the payment's own entries say for ever; `None` when they say nothing about this nonce.
+    pub settled: Option<Inclusion>,
+    /// What consumes the nonce on the canonical chain now, `succeeded` if that pays the payment; `None` while nothing does.
+    pub now: Option<Inclusion>,
+}
+
+/// A client's payment, as far as its money is concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PaidFor {
+    /// The withdrawal.
+    pub saga: SagaId,
+    /// What it pays.
+    pub asset: AssetId,
+    /// How much.
+    pub amount: Amount,
+}
+
 /// What became of a deposit. A deposit is (chain, tx, index); the block says on which branch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DepositFact {
@@ -365,4 +401,8 @@ pub enum AlarmCode {
     LinkGap,
     /// A saga is parked.
     SagaParked,
+    /// A configured node has said nothing for so long that blocks wait for it.
+    NodeSilent,
+    /// An address without the attestation that the policy asks for: it is not handed out.
+    AddressUnattested,
 }

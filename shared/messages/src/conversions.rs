@@ -48,6 +48,8 @@ wire_struct!(proto:
     PaymentFact { saga, news }
     Inclusion { tx, nonce, block, fee, succeeded }
     Proof { consumed_by }
+    HouseSpent { wallet, chain, nonce, version, gas_asset, payment, settled, now }
+    PaidFor { saga, asset, amount }
     DepositFact { account, deposit, news }
     Deposit { chain, tx, index, block, from, to, asset, amount }
     TransferIn { saga, to, asset, amount }
@@ -60,7 +62,7 @@ wire_enum!(proto:
     PaymentRefusal { FeeAboveEnvelope, WalletShort, SignerRefused, Expired, WouldRevert }
     DepositNews { Seen, Unseen, Final }
     MarkPath { Deposits, Payments }
-    AlarmCode { NodesDisagree, DeepReorg, FeeEnvelopeReached, ForeignSpend, LinkGap, SagaParked }
+    AlarmCode { NodesDisagree, DeepReorg, FeeEnvelopeReached, ForeignSpend, LinkGap, SagaParked, NodeSilent, AddressUnattested }
 );
 wire_choice!(proto:
     Finding in finding { Clear {} Hit { codes } } []
@@ -142,7 +144,7 @@ wire_enum!(proto:
     StepPhase { Asked, Done, Undone }
     EntryReason {
         DepositSeen, DepositUnseen, DepositCredited, DepositQuarantined, DepositReversed, Hold, Release, PaymentSeen,
-        PaymentUnseen, PaymentSettled, HouseGas, TransferOut, TransferIn,
+        PaymentUnseen, PaymentSettled, HouseGas, TransferOut, TransferIn, HouseSpent, HouseUnspent,
     }
     Side { Debit, Credit }
     ClientBook { Available, Held, Pending, Frozen }
@@ -164,7 +166,7 @@ wire_choice!(proto:
         PolicyAdopted { version, digest }
     } [
         Started Ended DepositSeen DepositUnseen DepositCredited DepositQuarantined DepositReversed
-        PaymentSeen PaymentUnseen PaymentFinal PaymentImpossible Posted Marked
+        PaymentSeen PaymentUnseen PaymentFinal PaymentImpossible HouseSpent Posted Marked
     ]
     Request in request {
         Address { key, chain }

@@ -9,7 +9,7 @@ use custos_domain::{
     SagaId, TenantId, Timestamp, TxHash, WalletId,
 };
 
-use crate::accounts::{AlarmCode, BlockMark, Deposit, Inclusion, PaymentRefusal, Verdict};
+use crate::accounts::{AlarmCode, BlockMark, Deposit, HouseSpent, Inclusion, PaymentRefusal, Verdict};
 
 /// A place in the event log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -150,6 +150,8 @@ pub enum EventBody {
     PaymentFinal(Inclusion),
     /// Can never be paid any more.
     PaymentImpossible(Inclusion),
+    /// What a nonce costs the house has changed; its entries follow.
+    HouseSpent(HouseSpent),
     /// Money moved in the books.
     Posted(JournalEntry),
     /// Everything about blocks up to here is in the books of this shard.
@@ -317,6 +319,10 @@ pub enum EntryReason {
     TransferOut,
     /// Received from another account.
     TransferIn,
+    /// A nonce was consumed at the house's cost: gas, and what a settled payment moves when it is mined again, against custody.
+    HouseSpent,
+    /// What consumed a nonce left the chain: taken back, a settled payment's own entries included.
+    HouseUnspent,
 }
 
 /// One side of an entry.

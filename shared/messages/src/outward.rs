@@ -33,7 +33,7 @@ kinds!(EVENTS, &[Source::Accounts];
     "custos.deposit.quarantined.v1" "custos.deposit.reversed.v1" "custos.transfer.received.v1" "custos.payment.taken.v1"
     "custos.payment.signed.v1" "custos.payment.seen.v1" "custos.payment.unseen.v1" "custos.payment.final.v1"
     "custos.payment.impossible.v1" "custos.journal.posted.v1" "custos.books.marked.v1" "custos.alarm.recorded.v1"
-    "custos.policy.adopted.v1");
+    "custos.policy.adopted.v1" "custos.house.spent.v1");
 
 /// Reads a message that holds a choice, and insists that the choice is the one that `kind` says.
 fn read_choice<T>(kind: &str, bytes: &[u8], rows: &'static [Row]) -> Result<T, DecodeError>
@@ -212,6 +212,7 @@ impl Message for Event {
             EventBody::PaymentUnseen(_) => "custos.payment.unseen.v1",
             EventBody::PaymentFinal(_) => "custos.payment.final.v1",
             EventBody::PaymentImpossible(_) => "custos.payment.impossible.v1",
+            EventBody::HouseSpent(_) => "custos.house.spent.v1",
             EventBody::Posted(_) => "custos.journal.posted.v1",
             EventBody::Marked(_) => "custos.books.marked.v1",
             EventBody::Alarm { .. } => "custos.alarm.recorded.v1",

@@ -56,6 +56,7 @@ stream!(AccountsInput, ACCOUNTS:
     Screened "custos.screening.answered.v1" [Compliance]
     AddressReady "custos.address.ready.v1" [Treasury]
     Payment "custos.payment.reported.v1" [Treasury]
+    HouseSpent "custos.nonce.house-spent.v1" [Treasury]
     Deposit "custos.deposit.reported.v1" [Chain]
     TransferIn "custos.transfer.delivered.v1" [Accounts]
     TransferAnswered "custos.transfer.answered.v1" [Accounts]
@@ -97,6 +98,8 @@ impl AccountsInput {
             Self::Deposit(m) => &m.account,
             Self::TransferIn(m) => &m.to,
             Self::TransferAnswered(m) => &m.saga.account,
+            // One shard holds all of a wallet's nonces: what is said of one nonce stays in order.
+            Self::HouseSpent(m) => return m.wallet.as_bytes().to_vec(),
             Self::BlockMark(m) => return m.chain.as_str().as_bytes().to_vec(),
             Self::Alarm(m) => return m.subject.as_bytes().to_vec(),
             Self::Policy(_) => return FOR_ALL.to_vec(),
@@ -114,6 +117,7 @@ impl AccountsInput {
             Self::Screened(m) => m.saga.to_string(),
             Self::AddressReady(m) => m.saga.to_string(),
             Self::Payment(m) => m.saga.to_string(),
+            Self::HouseSpent(m) => m.wallet.to_string(),
             Self::Deposit(m) => m.account.to_string(),
             Self::TransferIn(m) => m.saga.to_string(),
             Self::TransferAnswered(m) => m.saga.to_string(),

@@ -173,6 +173,8 @@ sample_structs!(
     PaymentFact { saga, news }
     Inclusion { tx, nonce, block, fee, succeeded }
     Proof { consumed_by }
+    HouseSpent { wallet, chain, nonce, version, gas_asset, payment, settled, now }
+    PaidFor { saga, asset, amount }
     DepositFact { account, deposit, news }
     Deposit { chain, tx, index, block, from, to, asset, amount }
     TransferIn { saga, to, asset, amount }
@@ -210,7 +212,7 @@ sample_enums!(
     PaymentRefusal { FeeAboveEnvelope, WalletShort, SignerRefused, Expired, WouldRevert }
     DepositNews { Seen, Unseen, Final }
     MarkPath { Deposits, Payments }
-    AlarmCode { NodesDisagree, DeepReorg, FeeEnvelopeReached, ForeignSpend, LinkGap, SagaParked }
+    AlarmCode { NodesDisagree, DeepReorg, FeeEnvelopeReached, ForeignSpend, LinkGap, SagaParked, NodeSilent, AddressUnattested }
     SignRefusal {
         OutsideIntent, OutsideEnvelope, NotApproved, PolicyRefused, IntentTaken, NonceTaken, WeakReplacement, Expired,
         HouseRefused, UnknownWallet,
@@ -222,7 +224,7 @@ sample_enums!(
     StepPhase { Asked, Done, Undone }
     EntryReason {
         DepositSeen, DepositUnseen, DepositCredited, DepositQuarantined, DepositReversed, Hold, Release, PaymentSeen,
-        PaymentUnseen, PaymentSettled, HouseGas, TransferOut, TransferIn,
+        PaymentUnseen, PaymentSettled, HouseGas, TransferOut, TransferIn, HouseSpent, HouseUnspent,
     }
     Side { Debit, Credit }
     ClientBook { Available, Held, Pending, Frozen }
@@ -258,7 +260,7 @@ sample_choices!(
         PolicyAdopted { version, digest }
     } [
         Started Ended DepositSeen DepositUnseen DepositCredited DepositQuarantined DepositReversed
-        PaymentSeen PaymentUnseen PaymentFinal PaymentImpossible Posted Marked
+        PaymentSeen PaymentUnseen PaymentFinal PaymentImpossible HouseSpent Posted Marked
     ]
     Request {
         Address { key, chain }
@@ -273,7 +275,7 @@ sample_choices!(
     } [Payment]
     LedgerAccount { Client { account, book } House { partition, book } } []
     AccountsInput {} [
-        OpenAccount RequestAddress RequestWithdrawal RequestTransfer Decide Screened AddressReady Payment Deposit TransferIn
+        OpenAccount RequestAddress RequestWithdrawal RequestTransfer Decide Screened AddressReady Payment HouseSpent Deposit TransferIn
         TransferAnswered BlockMark Alarm Policy
     ]
     TreasuryInput {} [
@@ -313,7 +315,7 @@ fn round_trips(dice: &mut Dice) -> [&'static str; 10] {
 fn every_message_type_is_drawn_and_has_a_speaker() {
     let mut dice = Dice(1);
     let seen: BTreeSet<&str> = (0..2_000).flat_map(|_| round_trips(&mut dice)).collect();
-    assert_eq!(seen.len(), 14 + 11 + 2 + 2 + 2 + 1 + 25 + 3 + 2 + 1, "each variant has a name of its own: {seen:?}");
+    assert_eq!(seen.len(), 15 + 11 + 2 + 2 + 2 + 1 + 26 + 3 + 2 + 1, "each variant has a name of its own: {seen:?}");
     for kind in seen {
         assert!(kind.starts_with("custos.") && kind.ends_with(".v1"), "{kind}");
         assert!(Source::ALL.iter().any(|source| source.may_say(kind)), "nobody may say {kind}");

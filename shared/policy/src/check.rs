@@ -55,6 +55,8 @@ impl Policy {
             found.unless(wait > Millis(0), "", field, "is no time at all");
         }
         found.unless(self.intent_validity >= self.approval_wait, "", "intent_validity", "is shorter than approval_wait");
+        let usable = |key: &[u8; 32]| VerifyingKey::from_bytes(key).is_ok_and(|key| !key.is_weak());
+        found.unless(self.attester.iter().all(usable), "", "attester", "is not a usable Ed25519 public key");
         self.check_officers(&mut found);
         self.chains.iter().for_each(|(chain, policy)| self.check_chain(chain, policy, &mut found));
         self.check_assets(&mut found);

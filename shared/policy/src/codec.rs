@@ -58,6 +58,7 @@ impl Wire for Policy {
             approval_wait: self.approval_wait.put_field(),
             screening_wait: self.screening_wait.put_field(),
             intent_validity: self.intent_validity.put_field(),
+            attester: self.attester.put_field(),
         }
     }
 
@@ -77,6 +78,7 @@ impl Wire for Policy {
             approval_wait: Field::take_field(proto.approval_wait, "approval_wait")?,
             screening_wait: Field::take_field(proto.screening_wait, "screening_wait")?,
             intent_validity: Field::take_field(proto.intent_validity, "intent_validity")?,
+            attester: Field::take_field(proto.attester, "attester")?,
         })
     }
 }

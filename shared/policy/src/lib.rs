@@ -46,6 +46,9 @@ pub struct Policy {
     pub screening_wait: Millis,
     /// How long after the request a first signature may be made.
     pub intent_validity: Millis,
+    /// The signer's Ed25519 public key that its attestations of addresses verify under. `None` only in a policy from before
+    /// policies named one: under it, addresses are handed out unverified.
+    pub attester: Option<[u8; 32]>,
 }
 
 /// A chain.

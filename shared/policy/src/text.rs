@@ -174,6 +174,7 @@ fn read_policy(reader: &mut Reader<'_>) -> Option<Policy> {
     let (partitions, quorum) = (reader.number("partitions"), reader.number("quorum"));
     let (approval_wait, screening_wait) = (reader.span("approval_wait"), reader.span("screening_wait"));
     let intent_validity = reader.span("intent_validity");
+    let attester = reader.take("attester", read_key);
     let assets = reader.each("assets", read_asset);
     let chains = reader.each("chains", |name, entry| read_chain(name, entry, assets.as_ref()));
     let officers = reader.each("officers", |name, entry| {
@@ -192,6 +193,7 @@ fn read_policy(reader: &mut Reader<'_>) -> Option<Policy> {
         approval_wait: approval_wait?,
         screening_wait: screening_wait?,
         intent_validity: intent_validity?,
+        attester: Some(attester?),
     })
 }
 
@@ -232,8 +234,9 @@ impl Policy {
             self.screening_wait,
             self.intent_validity
         );
+        // Writing to a text cannot fail.
+        let _ = self.attester.iter().try_for_each(|key| writeln!(out, "attester = \"{}\"", hex::encode(key)));
         for (officer, key) in &self.officers {
-            // Writing to a text cannot fail.
             let _ = write!(out, "\n[officers.{officer}]\nkey = \"{}\"\n", hex::encode(key));
         }
         self.chains.iter().for_each(|(chain, policy)| self.write_chain(chain, policy, &mut out));

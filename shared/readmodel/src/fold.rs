@@ -75,6 +75,8 @@ impl Changes {
             }
             // Deposits have their row from the facts about them; the others live in `operations` alone.
             EventBody::Started(_) | EventBody::Ended(_) | EventBody::Parked { .. } => {}
+            // Its entries carry the money; a payment that ended stays as it ended.
+            EventBody::HouseSpent(_) => {}
             EventBody::Moved { step, phase } => {
                 if let Some(saga) = event.saga {
                     let what = [saga.into(), step.as_str().into(), phase.word().into(), arrival.time()?];

@@ -109,14 +109,15 @@ named!(HouseBook, "book",
 named!(AlarmCode, "code",
     Self::NodesDisagree => "nodes-disagree", Self::DeepReorg => "deep-reorg",
     Self::FeeEnvelopeReached => "fee-envelope-reached", Self::ForeignSpend => "foreign-spend",
-    Self::LinkGap => "link-gap", Self::SagaParked => "saga-parked");
+    Self::LinkGap => "link-gap", Self::SagaParked => "saga-parked", Self::NodeSilent => "node-silent",
+    Self::AddressUnattested => "address-unattested");
 named!(EntryReason, "reason",
     Self::DepositSeen => "deposit-seen", Self::DepositUnseen => "deposit-unseen",
     Self::DepositCredited => "deposit-credited", Self::DepositQuarantined => "deposit-quarantined",
     Self::DepositReversed => "deposit-reversed", Self::Hold => "hold", Self::Release => "release",
     Self::PaymentSeen => "payment-seen", Self::PaymentUnseen => "payment-unseen",
     Self::PaymentSettled => "payment-settled", Self::HouseGas => "house-gas", Self::TransferOut => "transfer-out",
-    Self::TransferIn => "transfer-in");
+    Self::TransferIn => "transfer-in", Self::HouseSpent => "house-spent", Self::HouseUnspent => "house-unspent");
 
 macro_rules! public_words {
     ($($name:ty),+) => {

@@ -104,6 +104,12 @@ pub fn policy_root() -> SigningKey {
     SigningKey::from_bytes(&seed("policy", "root"))
 }
 
+/// The signer's key that attests addresses.
+#[must_use]
+pub fn attester() -> SigningKey {
+    SigningKey::from_bytes(&seed("wallet", "attester"))
+}
+
 /// Version 1: two shards; ether (3 confirmations, officers from 5 ETH) and TUSD (3 confirmations, officers from 10,000) on
 /// [`chain`], followed by node `a`; two of [`OFFICERS`] must agree.
 #[must_use]
@@ -127,6 +133,7 @@ pub fn policy() -> Policy {
         approval_wait: Millis::hours(24),
         screening_wait: Millis::minutes(15),
         intent_validity: Millis::hours(48),
+        attester: Some(attester().verifying_key().to_bytes()),
     }
 }
 

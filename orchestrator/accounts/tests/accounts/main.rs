@@ -4,6 +4,7 @@ mod bank;
 mod books;
 mod deposit;
 mod door;
+mod house;
 mod laws;
 mod pages;
 mod random;

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use custos_accounts::Accounts;
-use custos_domain::{AccountId, Amount};
+use custos_domain::{AccountId, Amount, WalletId};
 use custos_messages::accounts::*;
 use custos_messages::events::Event;
 use custos_saga::machine::Machine;
@@ -28,6 +28,7 @@ enum Move {
     Wake,
     Wait { hours: u8 },
     House { tx: u8, block: u8, news: u8 },
+    Spent { version: u8, settled: u8, now: u8, code: bool },
 }
 
 fn moves() -> impl Strategy<Value = Move> {
@@ -44,6 +45,8 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => Just(Move::Wake),
         1 => (0_u8..30).prop_map(|hours| Move::Wait { hours }),
         1 => (0_u8..2, small.clone(), small).prop_map(|(tx, block, news)| Move::House { tx, block, news }),
+        2 => (0_u8..20, 0_u8..4, 0_u8..4, any::<bool>())
+            .prop_map(|(version, settled, now, code)| Move::Spent { version, settled, now, code }),
     ]
 }
 
@@ -80,6 +83,7 @@ impl World {
                 let account = AccountId::house(&kit::tenant(), 0);
                 deposit(&DepositFact { account, ..fact }, NEWS[index(*news)])
             }
+            Move::Spent { version, settled, now, code } => spent_of(*version, *settled, *now, *code),
             Move::Screened { clear, stale } => return self.screen(*clear, *stale),
             Move::Withdraw { who, key, code, units } => {
                 let code = if *code { "ETH" } else { "TUSD" };
@@ -159,6 +163,25 @@ impl World {
     }
 }
 
+/// Any word about the one nonce of this world, old ones included.
+fn spent_of(version: u8, settled: u8, now: u8, code: bool) -> AccountsInput {
+    let mined = |which: u8| {
+        let branch = BRANCHES.get(usize::from(which))?;
+        Some(inclusion("pay", branch, kit::ether(&format!("0.00{}", which + 1)), which > 0))
+    };
+    let (asset, amount) = if code { ("ETH", kit::ether("1")) } else { ("TUSD", kit::tusd("1000")) };
+    AccountsInput::HouseSpent(HouseSpent {
+        wallet: WalletId::omnibus(&kit::tenant(), &kit::chain()),
+        chain: kit::chain(),
+        nonce: 0,
+        version: u64::from(version),
+        gas_asset: kit::asset("ETH"),
+        payment: Some(PaidFor { saga: kit::saga("ann", "withdrawal", "k1"), asset: kit::asset(asset), amount }),
+        settled: mined(settled),
+        now: mined(now),
+    })
+}
+
 fn news_of(kind: u8, branch: &str) -> PaymentNews {
     let mined = |succeeded| inclusion("pay", branch, kit::ether("0.003"), succeeded);
     match kind {
@@ -174,7 +197,7 @@ fn news_of(kind: u8, branch: &str) -> PaymentNews {
 }
 
 /// What random orders must reach now and then to be worth anything: endings, parkings and reversals by name.
-const SOMETIMES: [&str; 12] = [
+const SOMETIMES: [&str; 14] = [
     "ended Completed",
     "ended Refused(Screening",
     "ended Refused(Rejected)",
@@ -187,6 +210,8 @@ const SOMETIMES: [&str; 12] = [
     "parked at pay: mined-before-signed",
     "DepositReversed",
     "DepositQuarantined",
+    "HouseSpent @",
+    "HouseUnspent @",
 ];
 
 #[test]

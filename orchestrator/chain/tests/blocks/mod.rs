@@ -75,6 +75,7 @@ pub fn policy(nodes: &[&str], eth: u32, usdx: u32, kept_blocks: u32) -> Policy {
         approval_wait: Millis::hours(24),
         screening_wait: Millis::minutes(15),
         intent_validity: Millis::hours(48),
+        attester: None,
     }
 }
 

@@ -85,6 +85,7 @@ pub fn policy() -> Policy {
         approval_wait: Millis::hours(24),
         screening_wait: Millis::minutes(15),
         intent_validity: Millis::hours(48),
+        attester: None,
     }
 }
 

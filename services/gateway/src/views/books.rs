@@ -171,5 +171,7 @@ pub(crate) const fn alarm_word(code: AlarmCode) -> &'static str {
         AlarmCode::ForeignSpend => "foreign-spend",
         AlarmCode::LinkGap => "link-gap",
         AlarmCode::SagaParked => "saga-parked",
+        AlarmCode::NodeSilent => "node-silent",
+        AlarmCode::AddressUnattested => "address-unattested",
     }
 }

@@ -1,6 +1,6 @@
 //! Events of the feed, as JSON.
 
-use custos_messages::accounts::{Deposit, Inclusion, MarkPath, PaymentRefusal, Verdict};
+use custos_messages::accounts::{Deposit, HouseSpent, Inclusion, MarkPath, PaymentRefusal, Verdict};
 use custos_messages::events::{
     ClientBook, Ending, EntryReason, EventBody, HouseBook, JournalEntry, LedgerAccount, Leg, Refusal, Request, Side,
     StepPhase,
@@ -113,6 +113,7 @@ fn data(registry: &Registry, body: &EventBody) -> Value {
         | EventBody::PaymentUnseen(inclusion)
         | EventBody::PaymentFinal(inclusion)
         | EventBody::PaymentImpossible(inclusion) => inclusion_data(inclusion),
+        EventBody::HouseSpent(spent) => spent_data(registry, spent),
         EventBody::Posted(entry) => entry_data(registry, entry),
         EventBody::Marked(mark) => {
             let path = match mark.path {
@@ -163,6 +164,16 @@ fn inclusion_data(inclusion: &Inclusion) -> Value {
     })
 }
 
+fn spent_data(registry: &Registry, spent: &HouseSpent) -> Value {
+    json!({
+        "wallet": spent.wallet.to_string(), "chain": spent.chain.as_str(), "nonce": spent.nonce, "version": spent.version,
+        "payment": spent.payment.as_ref().map(|payment| json!({
+            "operation": payment.saga.to_string(), "money": registry.money(&payment.asset, payment.amount),
+        })),
+        "settled": spent.settled.as_ref().map(inclusion_data), "now": spent.now.as_ref().map(inclusion_data),
+    })
+}
+
 fn entry_data(registry: &Registry, entry: &JournalEntry) -> Value {
     let legs: Vec<Value> = entry.legs.iter().map(|leg| leg_data(registry, leg)).collect();
     let block = entry.block.as_ref().map(|(chain, block)| json!({ "chain": chain.as_str(), "block": Block::from(*block) }));
@@ -197,6 +208,8 @@ const fn reason_word(reason: EntryReason) -> &'static str {
         EntryReason::HouseGas => "house-gas",
         EntryReason::TransferOut => "transfer-out",
         EntryReason::TransferIn => "transfer-in",
+        EntryReason::HouseSpent => "house-spent",
+        EntryReason::HouseUnspent => "house-unspent",
     }
 }
 
