@@ -12,7 +12,7 @@ use std::str::FromStr;
 use custos_domain::{AccountId, Digest};
 use custos_journal::{Entry, Journal, JournalError, Start};
 use custos_messages::events::Event;
-use custos_messages::{Chained, Envelope, EnvelopeError, Keyring, Message, Rejection, Topic};
+use custos_messages::{Chained, Envelope, EnvelopeError, Keyring, Message, Record, Rejection, Topic};
 
 use crate::replay::each_batch;
 
@@ -44,8 +44,11 @@ pub struct AuditReport {
     pub head: Head,
     /// The head that was trusted, and found.
     pub trusted: Option<Head>,
-    /// Events that a torn transaction said twice. Harmless: readers drop them by their sequence.
+    /// Events that stand here again byte for byte, such as those that a torn transaction said twice. Harmless: readers drop them by
+    /// their sequence.
     pub repeats: u64,
+    /// Records that are no sealed events of this partition, with a whole chain around them. Readers put them aside.
+    pub foreign: u64,
     /// Accounts that have events here.
     pub accounts: usize,
 }
@@ -155,6 +158,24 @@ pub enum AuditFinding {
         /// The last event now.
         last: u64,
     },
+    /// The log ends before the event that the shard's state names as its last.
+    #[error("the log ends at event {last}, and the shard's state says that it has said event {}", shard.sequence)]
+    ShortOfShard {
+        /// By the shard's state.
+        shard: Head,
+        /// The last event now.
+        last: u64,
+    },
+    /// The event is not the one that the shard's state names.
+    #[error("offset {offset}: event {} has hash {found}, and {} by the shard's state", shard.sequence, hex::encode(shard.hash.0))]
+    OtherThanShard {
+        /// The record.
+        offset: u64,
+        /// By the shard's state.
+        shard: Head,
+        /// The hash now, in hexadecimal.
+        found: String,
+    },
     /// The trusted head is of another partition.
     #[error("the trusted head is of partition {found}, and partition {expected} is audited")]
     OtherPartition {
@@ -184,7 +205,8 @@ impl FromStr for Head {
     }
 }
 
-/// Audits one partition of the event log from its first record, as far as it is committed now.
+/// Audits one partition of the event log from its first record, as far as it is committed now. `shard` is the last event that the
+/// partition's shard has said by its state, read before this call; see `replay`.
 ///
 /// # Errors
 /// The first thing that is wrong.
@@ -193,8 +215,9 @@ pub fn audit_events(
     keyring: &Keyring,
     partition: u32,
     trusted: Option<Head>,
+    shard: Option<Head>,
 ) -> Result<AuditReport, AuditFinding> {
-    let mut audit = Audit::new(keyring, partition, trusted)?;
+    let mut audit = Audit { shard, ..Audit::new(keyring, partition, trusted)? };
     let (_, end) = journal.bounds(Topic::Events, partition)?;
     let mut feed = journal.read(Topic::Events, partition, Start::Earliest)?;
     let visit = |entries: Vec<Entry>| entries.iter().try_for_each(|entry| audit.see(entry));
@@ -222,7 +245,7 @@ pub fn audit_records(
 /// The last event of every partition, to be written down outside of the log. Read, not proven: [`audit_events`] gives the proven head.
 ///
 /// # Errors
-/// The log fails, or holds a record without a readable place.
+/// The log fails.
 pub fn heads(journal: &dyn Journal) -> Result<Vec<Head>, AuditFinding> {
     (0..journal.partitions(Topic::Events)?).map(|partition| head(journal, partition)).collect()
 }
@@ -234,8 +257,8 @@ fn head(journal: &dyn Journal, partition: u32) -> Result<Head, AuditFinding> {
         let mut last = Head { partition, sequence: 0, hash: Chained::GENESIS };
         let mut feed = journal.read(Topic::Events, partition, Start::At(from))?;
         let visit = |entries: Vec<Entry>| {
-            for Entry { offset, record, .. } in entries {
-                let place = Chained::read(&record).map_err(|source| AuditFinding::NoPlace { offset, source })?;
+            for Entry { record, .. } in entries {
+                let Ok(place) = Chained::read(&record) else { continue };
                 if place.sequence > last.sequence {
                     last = Head { partition, sequence: place.sequence, hash: place.hash };
                 }
@@ -254,12 +277,16 @@ fn head(journal: &dyn Journal, partition: u32) -> Result<Head, AuditFinding> {
 struct Audit<'a> {
     keyring: &'a Keyring,
     trusted: Option<Head>,
+    shard: Option<Head>,
     head: Head,
     next_offset: u64,
     /// Hashes of the newest events, the last of them that of `head`.
     recent: VecDeque<Digest>,
     accounts: BTreeMap<AccountId, u64>,
     repeats: u64,
+    foreign: u64,
+    /// What is wrong with the first foreign record since `head`: if an event is missing, this may be it.
+    suspect: Option<AuditFinding>,
 }
 
 impl<'a> Audit<'a> {
@@ -269,7 +296,8 @@ impl<'a> Audit<'a> {
         }
         let head = Head { partition, sequence: 0, hash: Chained::GENESIS };
         let (recent, accounts) = (VecDeque::new(), BTreeMap::new());
-        Ok(Self { keyring, trusted, head, next_offset: 0, recent, accounts, repeats: 0 })
+        let (shard, suspect) = (None, None);
+        Ok(Self { keyring, trusted, shard, head, next_offset: 0, recent, accounts, repeats: 0, foreign: 0, suspect })
     }
 
     fn see(&mut self, entry: &Entry) -> Result<(), AuditFinding> {
@@ -278,25 +306,43 @@ impl<'a> Audit<'a> {
             return Err(AuditFinding::Misplaced { partition: self.head.partition, offset });
         }
         self.next_offset = offset.saturating_add(1);
+        match self.proven(offset, record) {
+            Ok((event, place)) => self.take(offset, &event, &place),
+            Err(finding) => {
+                self.foreign = self.foreign.saturating_add(1);
+                self.suspect.get_or_insert(finding);
+                Ok(())
+            }
+        }
+    }
+
+    /// The event of a record that was sealed for this very place; else why it is foreign.
+    fn proven(&self, offset: u64, record: &Record) -> Result<(Event, Chained), AuditFinding> {
         let opened = self.keyring.open_message::<Event>(Topic::Events, record);
         let (envelope, event) = opened.map_err(|source| AuditFinding::Unsealed { offset, source })?;
         let place = Chained::read(record).map_err(|source| AuditFinding::NoPlace { offset, source })?;
         check_headers(offset, &envelope, &event, &record.key)?;
-        if !place.holds(partition, &envelope.kind, record) {
+        if !place.holds(self.head.partition, &envelope.kind, record) {
             return Err(AuditFinding::Altered { offset, sequence: place.sequence });
         }
+        Ok((event, place))
+    }
+
+    fn take(&mut self, offset: u64, event: &Event, place: &Chained) -> Result<(), AuditFinding> {
         let expected = self.head.sequence.saturating_add(1);
         if place.sequence > expected {
-            return Err(AuditFinding::Missing { offset, expected, found: place.sequence });
+            let missing = AuditFinding::Missing { offset, expected, found: place.sequence };
+            return Err(self.suspect.take().unwrap_or(missing));
         }
         if place.sequence < expected {
-            return self.repeat(offset, &place);
+            return self.repeat(offset, place);
         }
         if place.previous != self.head.hash {
             return Err(AuditFinding::Unchained { offset, sequence: place.sequence });
         }
-        self.follow(offset, &event)?;
-        self.advance(offset, &place)
+        self.suspect = None;
+        self.follow(offset, event)?;
+        self.advance(offset, place)
     }
 
     /// An event that stood here already: the very same one, said again by the takeover after a torn transaction.
@@ -329,19 +375,30 @@ impl<'a> Audit<'a> {
         if self.recent.len() > REPEATS_WITHIN {
             self.recent.pop_front();
         }
-        match self.trusted {
-            Some(trusted) if trusted.sequence == place.sequence && trusted.hash != place.hash => {
-                Err(AuditFinding::Rewritten { offset, trusted, found: hex::encode(place.hash.0) })
-            }
-            _ => Ok(()),
+        let differs = |head: &Head| head.sequence == place.sequence && head.hash != place.hash;
+        if let Some(trusted) = self.trusted.filter(differs) {
+            return Err(AuditFinding::Rewritten { offset, trusted, found: hex::encode(place.hash.0) });
+        }
+        match self.shard.filter(differs) {
+            Some(shard) => Err(AuditFinding::OtherThanShard { offset, shard, found: hex::encode(place.hash.0) }),
+            None => Ok(()),
         }
     }
 
     fn finish(self) -> Result<AuditReport, AuditFinding> {
-        let Self { head, trusted, repeats, accounts, .. } = self;
-        match trusted {
-            Some(trusted) if trusted.sequence > head.sequence => Err(AuditFinding::CutOff { trusted, last: head.sequence }),
-            _ => Ok(AuditReport { head, trusted, repeats, accounts: accounts.len() }),
+        let Self { head, trusted, shard, repeats, foreign, accounts, suspect, .. } = self;
+        let last = head.sequence;
+        let beyond = |named: &Head| named.sequence > last;
+        if let Some(short) = trusted.filter(beyond).map(|trusted| AuditFinding::CutOff { trusted, last }) {
+            return Err(suspect.unwrap_or(short));
+        }
+        if let Some(short) = shard.filter(beyond).map(|shard| AuditFinding::ShortOfShard { shard, last }) {
+            return Err(suspect.unwrap_or(short));
+        }
+        match suspect {
+            // Nothing says that the log ends here: the last event may have been altered into what nobody sealed.
+            Some(suspect) if shard.is_none() => Err(suspect),
+            _ => Ok(AuditReport { head, trusted, repeats, foreign, accounts: accounts.len() }),
         }
     }
 }

@@ -11,7 +11,7 @@ pub mod metrics;
 mod observer;
 pub mod ops;
 pub mod post;
-mod quarantine;
+pub mod quarantine;
 pub mod replay;
 pub mod serve;
 pub mod service;

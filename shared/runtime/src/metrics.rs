@@ -159,6 +159,11 @@ impl Metrics {
         self.setbacks.get_or_create(&PartLabel { part }).inc();
     }
 
+    /// A part dropped records that were of no use to it.
+    pub fn dropped(&self, part: &'static str, code: &'static str, records: u64) {
+        self.dropped.get_or_create(&CodeLabel { part, code }).inc_by(records);
+    }
+
     /// A part put a record aside.
     pub fn put_aside(&self, part: &'static str, code: &'static str) {
         self.quarantined.get_or_create(&CodeLabel { part, code }).inc();

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use custos_journal::{Appender, Entry, Journal, JournalError, Remedy};
-use custos_messages::{Envelope, Keyring, Mail, Rejection, Topic, TraceParent};
+use custos_journal::{Entry, Journal, JournalError, Remedy};
+use custos_messages::{Envelope, Keyring, Mail, Rejection, TraceParent};
 use futures::StreamExt;
 use tokio::runtime::Handle;
 use tracing::Instrument;
 
 use crate::metrics::Metrics;
 use crate::post::Post;
-use crate::quarantine::put_aside;
+use crate::quarantine::Quarantine;
 use crate::service::{Service, Setback};
 use crate::shard::chain;
 use crate::telemetry::{adopt_trace, current_trace};
@@ -70,7 +70,7 @@ where
 {
     let mut feed = settings.journal.consume(S::COMMANDS, S::NAME)?;
     let post = Post::new(&*settings.journal, Arc::clone(&settings.keyring), S::SOURCE, settings.partitions)?;
-    let appender: Arc<dyn Appender> = settings.journal.appender()?.into();
+    let quarantine = Quarantine::open(&*settings.journal, settings.metrics.clone(), S::NAME)?;
     while !stop.load(Ordering::Acquire) {
         let entries = match feed.poll(MOST, LOOK) {
             Ok(entries) => entries,
@@ -84,9 +84,7 @@ where
         let done: BTreeMap<u32, u64> = entries.iter().map(|entry| (entry.partition, entry.offset)).collect();
         let (commands, poison) = sort::<S>(settings, entries);
         for (entry, rejection) in poison {
-            settings.metrics.put_aside(S::NAME, rejection.code());
-            let record = put_aside(S::COMMANDS, &entry, rejection.code(), &rejection.to_string());
-            insist(stop, || appender.append(Topic::Quarantine, entry.partition, record.clone()).map(drop))?;
+            insist(stop, || quarantine.reject(S::COMMANDS, &entry, &rejection))?;
         }
         if answer_all(service, settings, commands, stop, &post)? == Answered::Interrupted {
             return Ok(());

@@ -56,6 +56,10 @@ pub enum Poison {
     /// Meant for another shard.
     #[error("a message for {0} arrived here")]
     Misrouted(ShardName),
+    /// Its key belongs to another partition. Seals do not name partitions: a record that somebody repeats in another one is authentic
+    /// there, and would be acted upon a second time by a shard that has never seen it.
+    #[error("a message for partition {0} of this machine arrived here")]
+    Strayed(u32),
 }
 
 impl Poison {
@@ -66,7 +70,7 @@ impl Poison {
             Self::Rejected(rejection) => rejection.code(),
             Self::LinkGap { .. } => "link-gap",
             Self::ForeignLink(_) => "foreign-link",
-            Self::Misrouted(_) => "misrouted",
+            Self::Misrouted(_) | Self::Strayed(_) => "misrouted",
         }
     }
 }
@@ -156,6 +160,7 @@ impl<M: Machine> Batch<M> {
     fn hear(&mut self, identity: &Identity, memory: &Memory<M>, entry: &Entry, at: Timestamp) -> Result<(), Poison> {
         let topic = Topic::Inbox(M::KIND);
         let envelope = identity.keyring.open(topic, &entry.record)?;
+        belongs_here(identity, &envelope, &entry.record)?;
         if let Some(link) = envelope.link
             && !self.take_number(identity, memory, envelope.source, link)?
         {
@@ -290,6 +295,14 @@ impl<M: Machine> Batch<M> {
         let record = identity.keyring.seal_message(Topic::GatewayReplies, identity.source, &reply, mark);
         self.replies.push((to.instance, record));
     }
+}
+
+/// A link names its shard, an operator speaks to every shard, and a timer that is not armed here does nothing; everything else goes
+/// where its key belongs.
+fn belongs_here(identity: &Identity, envelope: &Envelope, record: &Record) -> Result<(), Poison> {
+    let anywhere = envelope.link.is_some() || envelope.source == Source::Operator || envelope.kind == TimerDue::KIND;
+    let home = partition_of(&record.key, identity.partitions);
+    if anywhere || home == identity.shard.partition { Ok(()) } else { Err(Poison::Strayed(home)) }
 }
 
 fn command_record(identity: &Identity, command: &Command, mark: Postmark) -> (Topic, Record) {

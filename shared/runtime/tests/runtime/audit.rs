@@ -63,7 +63,7 @@ impl Copy {
 #[test]
 fn an_untouched_log_is_proven_and_its_head_can_be_written_down() {
     let copy = copy();
-    let report = audit_events(&*copy.stage.journal, &copy.stage.keyring, 0, None).unwrap();
+    let report = audit_events(&*copy.stage.journal, &copy.stage.keyring, 0, None, None).unwrap();
     assert_eq!((report.head.sequence, report.repeats, report.accounts, report.trusted), (EVENTS, 0, 1, None));
     assert_eq!(copy.audit(None).unwrap(), report);
     let written = report.head.to_string();
@@ -75,7 +75,7 @@ fn an_untouched_log_is_proven_and_its_head_can_be_written_down() {
     // The log grows: the head that was trusted is still in it.
     copy.stage.put(0, "event");
     assert!(matches!(copy.stage.run(0), ShardStop::Released));
-    let report = audit_events(&*copy.stage.journal, &copy.stage.keyring, 0, Some(trusted)).unwrap();
+    let report = audit_events(&*copy.stage.journal, &copy.stage.keyring, 0, Some(trusted), None).unwrap();
     assert_eq!(report.head.sequence, EVENTS + 1);
 }
 
@@ -106,6 +106,41 @@ fn an_altered_record_is_found() {
         change(&mut copy.entries[5].record);
         assert!(matches!(copy.found(), AuditFinding::Unsealed { offset: 5, .. }));
     }
+}
+
+#[test]
+fn what_somebody_without_the_keys_put_in_between_is_counted_and_the_chain_is_proven_around_it() {
+    let mut copy = copy();
+    let (mut sealed_for_elsewhere, mut unsealed) = (copy.entries[7].clone(), copy.entries[5].clone());
+    let (event, place) = copy.event(7);
+    let elsewhere = Chained::place(&event, 1, place.sequence, place.previous);
+    sealed_for_elsewhere.record = copy.stage.keyring.seal_event(&event, &elsewhere, None);
+    unsealed.record.headers.clear();
+    copy.entries.insert(5, unsealed.clone());
+    copy.entries.insert(2, sealed_for_elsewhere);
+    copy.renumber();
+    let report = copy.audit(None).unwrap();
+    assert_eq!((report.head.sequence, report.foreign, report.repeats), (EVENTS, 2, 0));
+    // At the end it may be what somebody made of the last event; the shard's state tells.
+    copy.entries.push(unsealed);
+    copy.renumber();
+    assert!(matches!(copy.found(), AuditFinding::Unsealed { .. }));
+}
+
+#[test]
+fn an_event_log_that_is_not_what_the_shards_state_says_is_found() {
+    let stage = copy().stage;
+    let audit = |shard| audit_events(&*stage.journal, &stage.keyring, 0, None, Some(shard));
+    let head = audit_events(&*stage.journal, &stage.keyring, 0, None, None).unwrap().head;
+    assert_eq!(audit(head).unwrap().head, head);
+    let other = Head { hash: Digest([1; 32]), ..head };
+    assert!(matches!(audit(other), Err(AuditFinding::OtherThanShard { shard, .. }) if shard == other));
+    let more = Head { sequence: EVENTS + 1, ..head };
+    assert!(matches!(audit(more), Err(AuditFinding::ShortOfShard { last: EVENTS, .. })));
+    let noise = Record { key: b"k".to_vec(), value: Some(vec![7]), headers: Vec::new() };
+    stage.append(Topic::Events, 0, noise);
+    assert_eq!(audit(head).unwrap().foreign, 1);
+    assert!(matches!(audit(more), Err(AuditFinding::Unsealed { .. })), "the event that is missing may be what was altered");
 }
 
 #[test]

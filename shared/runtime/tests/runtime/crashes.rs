@@ -22,7 +22,8 @@ const SCRIPTS: [&str; 6] =
 fn check(stage: &Stage, what: &str) {
     assert_eq!(stage.heard(0, "requests"), SCRIPTS, "{what}");
     verify::<Diary>(&*stage.journal, &stage.keyring, 0, PARTITIONS).unwrap_or_else(|error| panic!("{what}: {error}"));
-    let report = audit_events(&*stage.journal, &stage.keyring, 0, None).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let report =
+        audit_events(&*stage.journal, &stage.keyring, 0, None, None).unwrap_or_else(|error| panic!("{what}: {error}"));
     assert_eq!((report.head.sequence, report.repeats, report.accounts), (5, 0, 1), "{what}");
     let manifest = stage.manifest(0);
     assert_eq!((manifest.event_sequence, manifest.event_hash), (5, report.head.hash), "{what}");

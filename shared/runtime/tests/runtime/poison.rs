@@ -61,6 +61,23 @@ fn every_poison_is_put_aside_by_its_code_and_the_shard_goes_on() {
 }
 
 #[test]
+fn a_request_repeated_in_the_partition_of_another_shard_is_not_acted_upon_there() {
+    let stage = Stage::new();
+    stage.put(0, "once");
+    let entries = stage.read(INBOX, 0);
+    entries.into_iter().for_each(|entry| stage.append(INBOX, 1, entry.record));
+    stage.put(1, "its own");
+    for partition in 0..PARTITIONS {
+        assert!(matches!(stage.run(partition), ShardStop::Released));
+    }
+    assert_eq!(
+        (stage.heard(0, "requests"), stage.heard(1, "requests")),
+        (vec!["once".to_owned()], vec!["its own".to_owned()])
+    );
+    assert_eq!((stage.quarantined(0), stage.quarantined(1)), (Vec::new(), vec!["misrouted".to_owned()]));
+}
+
+#[test]
 fn a_record_in_quarantine_says_where_it_came_from_and_is_unchanged_unless_it_is_too_large() {
     let stage = Stage::new();
     let small = Record { key: b"k".to_vec(), value: Some(vec![7; 9]), headers: vec![("h".to_owned(), vec![1])] };

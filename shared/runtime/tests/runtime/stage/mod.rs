@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use custos_domain::{CommandId, Digest};
+use custos_domain::{CommandId, Digest, partition_of};
 use custos_journal::{EmbeddedJournal, Entry, Journal, Provision, Start};
 use custos_messages::accounts::{AccountsInput, Finding, OpenAccount, Screened};
 use custos_messages::{Keyring, Machine, Postmark, Record, ReplyTo, ShardName, Source, Topic};
@@ -89,8 +89,15 @@ impl Stage {
     }
 
     pub fn request(&self, script: &str, mark: Postmark) -> Record {
+        self.request_at(0, script, mark)
+    }
+
+    /// A request of an account whose home is `partition`.
+    fn request_at(&self, partition: u32, script: &str, mark: Postmark) -> Record {
         let (tenant, key) = (custos_testkit::tenant(), custos_testkit::key(script));
-        let open = AccountsInput::OpenAccount(OpenAccount { tenant, account: custos_testkit::account("ann"), key });
+        let accounts = (0..).map(|number| custos_testkit::account(&format!("client {number}")));
+        let mut at_home = accounts.filter(|account| partition_of(account.as_bytes(), PARTITIONS) == partition);
+        let open = AccountsInput::OpenAccount(OpenAccount { tenant, account: at_home.next().unwrap(), key });
         self.keyring.seal_message(INBOX, Source::Gateway, &open, mark)
     }
 
@@ -104,12 +111,12 @@ impl Stage {
 
     /// Puts a script into an inbox.
     pub fn put(&self, partition: u32, script: &str) {
-        self.append(INBOX, partition, self.request(script, Postmark::default()));
+        self.append(INBOX, partition, self.request_at(partition, script, Postmark::default()));
     }
 
     pub fn put_for_reply(&self, partition: u32, script: &str, instance: u32) {
         let reply_to = Some(ReplyTo { instance, correlation: [7; 16] });
-        self.append(INBOX, partition, self.request(script, Postmark { reply_to, ..Postmark::default() }));
+        self.append(INBOX, partition, self.request_at(partition, script, Postmark { reply_to, ..Postmark::default() }));
     }
 
     pub fn identity(&self, partition: u32) -> Identity {
