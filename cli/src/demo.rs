@@ -49,6 +49,10 @@ pub struct DemoArgs {
     /// Use PostgreSQL instead of SQLite files. The database must be empty.
     #[arg(long, value_name = "URL")]
     postgres: Option<String>,
+    /// Use an Ethereum development node instead of the embedded chain, such as anvil: its first unlocked account pays the deposits. Never a
+    /// public network.
+    #[arg(long, value_name = "URL")]
+    ethereum: Option<String>,
 }
 
 /// Runs the demonstration: exit code 0 when the books match the chain at the end, 1 when they do not.
@@ -61,7 +65,10 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     if folder.exists() {
         bail!("{} exists already: a demonstration starts clean", folder.display());
     }
-    let town = Town::start().await.context("the embedded chain")?;
+    let town = match &args.ethereum {
+        Some(url) => Town::at(url).await.context("--ethereum")?,
+        None => Town::embedded().await.context("the embedded chain")?,
+    };
     let home = create(&folder, &plan(&args, &town)?)?;
     let config = prepare(&home.config).await?;
     let worker = Worker::start(&home.config, None)?;
@@ -88,7 +95,8 @@ fn plan(args: &DemoArgs, town: &Town) -> anyhow::Result<Plan> {
     Ok(Plan {
         tenant: TenantId::new("demo-bank")?,
         chain_number: town.number(),
-        nodes: vec![("embedded".to_owned(), town.url())],
+        start_block: town.first_block(),
+        nodes: vec![("node-1".to_owned(), town.url())],
         tokens: vec![TokenPlan { asset: AssetId::new("TUSD")?, contract: town.token(), decimals: 18 }],
         log: match &args.kafka {
             Some(brokers) => format!("kafka = \"{brokers}\""),
@@ -132,7 +140,7 @@ fn introduce(args: &DemoArgs, town: &Town, home: &Home, worker: &Worker) {
         "  databases   {}",
         stand_in(args.postgres.is_some(), "PostgreSQL", "SQLite files (stand in for PostgreSQL)")
     ));
-    say(&format!("  chain       embedded Ethereum chain at {} (stands in for your node)", town.url()));
+    say(&format!("  chain       {}", town.about()));
     say("  keys        a passphrase-encrypted file (stands in for your HSM)");
     say("  screening   a list file with one address (stands in for the full service)");
     say(&format!(

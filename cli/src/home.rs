@@ -29,6 +29,9 @@ pub struct PlanArgs {
     /// EIP-155 chain number.
     #[arg(long, default_value_t = 31_337)]
     chain: u64,
+    /// The first block to look at; nothing before it is reported.
+    #[arg(long, default_value_t = 0)]
+    start_block: u64,
     /// A node, as NAME=URL; one or two.
     #[arg(long = "node", required = true)]
     nodes: Vec<String>,
@@ -88,6 +91,7 @@ impl PlanArgs {
         Ok(Plan {
             tenant: TenantId::new(&self.tenant)?,
             chain_number: self.chain,
+            start_block: self.start_block,
             nodes: self.nodes.iter().map(pair).collect::<anyhow::Result<_>>()?,
             tokens: self.tokens.iter().map(|text| TokenPlan::parse(text)).collect::<anyhow::Result<_>>()?,
             log,
@@ -149,6 +153,8 @@ pub struct Plan {
     pub tenant: TenantId,
     /// EIP-155 chain number.
     pub chain_number: u64,
+    /// The first block to report.
+    pub start_block: u64,
     /// The chain's nodes by name.
     pub nodes: Vec<(String, String)>,
     /// Listed tokens.
@@ -374,7 +380,7 @@ blockchain = "{ops}"
 
 [[blockchain.chains]]
 chain = "eip155:{chain}"
-start_block = 0
+start_block = {start_block}
 poll_ms = {poll}
 request_timeout_ms = 10000
 native = "ETH"
@@ -389,6 +395,7 @@ tip_floor_wei = 1000000000
         guard = database("guard.sqlite"),
         chain = plan.chain_number,
         gateway = plan.ports.gateway,
+        start_block = plan.start_block,
         poll = plan.pace.poll_ms,
     );
     for (name, url) in &plan.nodes {

@@ -5,6 +5,7 @@ mod audit;
 mod books;
 mod config;
 mod demo;
+mod devnode;
 mod home;
 mod interrupt;
 mod parts;

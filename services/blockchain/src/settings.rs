@@ -200,6 +200,12 @@ impl NodeUrl {
         Self(url)
     }
 
+    /// The address itself, for whoever connects to it. Not to be printed.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
     /// The address in its parts.
     ///
     /// # Errors

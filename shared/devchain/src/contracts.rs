@@ -36,12 +36,14 @@ pub fn token_code(name: &str, symbol: &str) -> Bytes {
     code.into()
 }
 
-pub(crate) fn transfer(to: Address, amount: U256) -> Bytes {
-    Token::transferCall { to, amount }.abi_encode().into()
+/// Call data of a mint: creates base units of the token for `to`, if its deployer calls.
+#[must_use]
+pub fn mint_data(to: Address, units: U256) -> Bytes {
+    Token::mintCall { to, amount: units }.abi_encode().into()
 }
 
-pub(crate) fn mint(to: Address, amount: U256) -> Bytes {
-    Token::mintCall { to, amount }.abi_encode().into()
+pub(crate) fn transfer(to: Address, amount: U256) -> Bytes {
+    Token::transferCall { to, amount }.abi_encode().into()
 }
 
 pub(crate) fn pause() -> Bytes {

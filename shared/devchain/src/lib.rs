@@ -27,7 +27,7 @@ mod world;
 
 pub use block::MinedBlock;
 pub use chain::Dropped;
-pub use contracts::{Token, token_code};
+pub use contracts::{Token, mint_data, token_code};
 pub use error::DevChainError;
 pub use keys::{DEV_KEYS, dev_address, dev_key, faucet_key, sign};
 pub use lies::{Lies, Request};

@@ -249,7 +249,7 @@ impl DevChain {
     /// # Errors
     /// `Sign` or `Refused`.
     pub fn mint_token(&self, token: Address, to: Address, amount: U256) -> Result<TxHash, DevChainError> {
-        self.call(token, contracts::mint(to, amount))
+        self.call(token, contracts::mint_data(to, amount))
     }
 
     /// Makes every transfer of the token revert, once mined.

@@ -1,4 +1,5 @@
-//! The controls over RPC, so that another process can drive the chain: `evm_mine` and the `dev_` methods.
+//! The controls over RPC, so that another process can drive the chain: `evm_mine`, the `dev_` methods, and payments out of the
+//! faucet's account by `eth_sendTransaction`.
 //!
 //! | method | parameters | answer |
 //! |---|---|---|
@@ -19,11 +20,11 @@
 
 use std::time::Duration;
 
-use alloy::primitives::{Bytes, U64, U128, U256};
+use alloy::primitives::{Address, Bytes, TxKind, U64, U128, U256};
 use serde::Deserialize;
 
 use super::{Answer, Args, RpcError, json, quantity};
-use crate::{DevChain, Dropped};
+use crate::{DevChain, Dropped, dev_address, faucet_key};
 
 /// Blocks that one call may mine.
 const MINE_MAX: u64 = 10_000;
@@ -69,6 +70,26 @@ pub(super) fn control(node: &DevChain, method: &str, args: &Args) -> Answer {
         "dev_dropTransaction" => json(node.drop_transaction(args.required(0)?)),
         _ => contract(node, method, args),
     }
+}
+
+/// What `eth_sendTransaction` is given. Fees, gas and nonce are the node's business here, so other fields are ignored.
+#[derive(Debug, Deserialize)]
+struct Spending {
+    from: Address,
+    to: Option<Address>,
+    #[serde(default)]
+    value: U256,
+    #[serde(default, alias = "data")]
+    input: Bytes,
+}
+
+/// `eth_sendTransaction`: the faucet's account is unlocked, as the accounts of any development node are.
+pub(super) fn spend(node: &DevChain, args: &Args) -> Answer {
+    let Spending { from, to, value, input } = args.required(0)?;
+    if from != dev_address(0) {
+        return Err(RpcError::server("unknown account"));
+    }
+    json(node.spend(&faucet_key(), to.map_or(TxKind::Create, TxKind::Call), value, input)?)
 }
 
 fn reorg(node: &DevChain, args: &Args) -> Answer {

@@ -12,7 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    DevChain, DevChainError,
+    DevChain, DevChainError, dev_address,
     lies::SendFate,
     pool::{PoolRefusal, decode},
     rpc::view::View,
@@ -98,6 +98,9 @@ pub(crate) fn dispatch(node: &DevChain, method: &str, params: Value, fate: SendF
     if method == "eth_sendRawTransaction" {
         return send(node, &args, fate);
     }
+    if method == "eth_sendTransaction" {
+        return control::spend(node, &args);
+    }
     let stale = node.shared.lies().stale_head;
     let chain = node.shared.chain();
     let view = View::new(&chain, stale);
@@ -107,7 +110,7 @@ pub(crate) fn dispatch(node: &DevChain, method: &str, params: Value, fate: SendF
         "net_listening" => json(true),
         "eth_chainId" => quantity(chain.settings.chain_number),
         "eth_syncing" => json(false),
-        "eth_accounts" => json(Vec::<Value>::new()),
+        "eth_accounts" => json([dev_address(0)]),
         "eth_blockNumber" => quantity(view.head().number()),
         "eth_getBlockByNumber" => read::block_by_number(&view, &args),
         "eth_getBlockByHash" => read::block_by_hash(&view, &args),

@@ -7,7 +7,7 @@ use alloy::{
     },
     sol_types::SolCall,
 };
-use custos_devchain::{Token, dev_address};
+use custos_devchain::{Token, dev_address, mint_data, token_code};
 
 use crate::fixture::{BOB, Node, node};
 
@@ -113,4 +113,29 @@ async fn a_set_balance_is_seen_at_once_and_stands_in_the_next_state() {
     assert_eq!(node.client.get_balance(who).await.expect("balance"), U256::from(42));
     node.chain.mine();
     assert_eq!(node.client.get_balance(who).await.expect("balance"), U256::from(42));
+}
+
+#[tokio::test]
+async fn the_unlocked_account_pays_deploys_and_mints_over_rpc_and_no_other_account_does() {
+    let node = node().await;
+    let to = Address::repeat_byte(0x66);
+    let unlocked = node.client.get_accounts().await.expect("accounts");
+    assert_eq!(unlocked, [dev_address(0)]);
+    let from_faucet = TransactionRequest::default().from(dev_address(0));
+    let deployed = node.client.send_transaction(from_faucet.clone().input(token_code("Dollar", "USD").into())).await;
+    let deployed = *deployed.expect("sent").tx_hash();
+    node.chain.mine();
+    let receipt = node.client.get_transaction_receipt(deployed).await.expect("read").expect("mined");
+    let token = receipt.contract_address.expect("a contract");
+    let paid = from_faucet.clone().to(to).value(U256::from(5));
+    drop(node.client.send_transaction(paid).await.expect("sent"));
+    let minted = from_faucet.to(token).input(mint_data(to, U256::from(7)).into());
+    drop(node.client.send_transaction(minted).await.expect("sent"));
+    node.chain.mine();
+    assert_eq!(node.client.get_balance(to).await.expect("balance"), U256::from(5));
+    let asked = Token::balanceOfCall { account: to }.abi_encode();
+    let held = node.client.call(TransactionRequest::default().to(token).input(asked.into())).await.expect("called");
+    assert_eq!(U256::from_be_slice(&held), U256::from(7));
+    let stranger = TransactionRequest::default().from(dev_address(BOB)).to(to).value(U256::from(1));
+    assert!(node.client.send_transaction(stranger).await.is_err());
 }
