@@ -7,6 +7,7 @@
 mod groups;
 mod reading;
 mod reopening;
+mod restoring;
 mod transactions;
 
 use std::fmt::Debug;
@@ -42,6 +43,14 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("a record that is too large is refused and nothing is written", transactions::too_large_is_refused),
     ("a restore shows the newest values in order", transactions::restore_shows_the_newest),
     ("a shard names the same log each time", transactions::identity_is_stable),
+    ("a restore from a place shows the rest, in order", restoring::restore_from_a_place_shows_the_rest),
+    (
+        "a restore from a place that is not there shows nothing and says so",
+        restoring::restore_from_a_place_that_is_not_there,
+    ),
+    ("a restore from a place shows the newest values", restoring::restore_from_a_place_shows_the_newest),
+    ("partitions are followed from their places", restoring::partitions_are_followed_from_their_places),
+    ("the identity needs no shard", restoring::identity_needs_no_shard),
     ("the inbox is read in order, from any offset", reading::inbox_in_order_from_any_offset),
     ("records carry the log's time", reading::records_carry_time),
     ("an appender keeps its order and tells offsets", reading::appender_keeps_order),

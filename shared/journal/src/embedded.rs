@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use custos_messages::{Machine, Topic};
 
-use crate::{Appender, Feed, Journal, JournalError, Membership, Provision, ShardLog, Start};
+use crate::{Appender, Feed, Journal, JournalError, LogIdentity, Membership, Provision, ShardLog, Start};
 
 /// The name of the file within the folder.
 const LOG_FILE: &str = "journal.log";
@@ -87,6 +87,15 @@ impl Journal for EmbeddedJournal {
             Start::At(offset) => offset,
         };
         Ok(Box::new(groups::PlainFeed { core: Arc::clone(&self.core), topic, partition, next }))
+    }
+
+    fn follow(&self, topic: Topic, places: &[(u32, u64)]) -> Result<Box<dyn Feed>, JournalError> {
+        self.core.store.check(places.iter().map(|(partition, _)| (topic, *partition)))?;
+        Ok(Box::new(groups::FollowFeed::new(Arc::clone(&self.core), topic, places)))
+    }
+
+    fn identity(&self, machine: Machine) -> Result<LogIdentity, JournalError> {
+        Ok(shard::identity(&self.core, machine))
     }
 
     fn partitions(&self, topic: Topic) -> Result<u32, JournalError> {

@@ -11,6 +11,7 @@
 mod appender;
 mod delivery;
 mod feed;
+mod follower;
 mod membership;
 mod producer;
 mod reader;
@@ -111,6 +112,15 @@ impl Journal for KafkaJournal {
             Start::At(offset) => offset,
         };
         Ok(Box::new(feed::PartitionFeed::open(&self.shared.settings, topic, partition, offset)?))
+    }
+
+    fn follow(&self, topic: Topic, places: &[(u32, u64)]) -> Result<Box<dyn Feed>, JournalError> {
+        self.shared.watermarks.partitions(topic)?;
+        Ok(Box::new(follower::Follower::open(&self.shared.settings, topic, places)?))
+    }
+
+    fn identity(&self, machine: Machine) -> Result<LogIdentity, JournalError> {
+        self.shared.identity(machine)
     }
 
     fn partitions(&self, topic: Topic) -> Result<u32, JournalError> {

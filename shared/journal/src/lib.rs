@@ -171,6 +171,13 @@ pub trait Journal: Send + Sync {
     /// Reads one partition of a topic, committed records only, from `from` on, without a group.
     fn read(&self, topic: Topic, partition: u32, from: Start) -> Result<Box<dyn Feed>, JournalError>;
 
+    /// Reads several partitions of one topic, committed records only, each from its own offset on, without a group and with the
+    /// connections of one reader. The order holds within a partition.
+    fn follow(&self, topic: Topic, places: &[(u32, u64)]) -> Result<Box<dyn Feed>, JournalError>;
+
+    /// Which log a machine's shards stand on, without taking one of them.
+    fn identity(&self, machine: Machine) -> Result<LogIdentity, JournalError>;
+
     /// Partitions of a topic.
     fn partitions(&self, topic: Topic) -> Result<u32, JournalError>;
 
@@ -220,6 +227,10 @@ pub trait ShardLog: Send {
     fn identity(&self) -> Result<LogIdentity, JournalError>;
     /// Every committed record of the state partition, in order, tombstones included; ends at the end.
     fn restore(&mut self, visit: &mut dyn FnMut(Entry)) -> Result<(), JournalError>;
+    /// As [`Self::restore`], from the offset `from` of the state partition on. What was superseded since may be missing, and so may a
+    /// tombstone that is old: what was known before `from` and this tail make the state only if its root says so. Shows nothing
+    /// and says [`Reach::OutOfRange`] when the log does not have that place: it begins after it, or ends before it.
+    fn restore_from(&mut self, from: u64, visit: &mut dyn FnMut(Entry)) -> Result<Reach, JournalError>;
     /// Positions the inbox: the next [`Self::poll`] returns the record at `next` or the first after it.
     fn seek(&mut self, next: u64) -> Result<(), JournalError>;
     /// The record of the inbox at `offset`, committed, for the comparison of digests; `None` if the log no longer has it.
@@ -234,6 +245,15 @@ pub trait ShardLog: Send {
     fn abort(&mut self) -> Result<(), JournalError>;
     /// The next offset that a read-committed reader of the inbox will be given: how far the shard has read.
     fn position(&self) -> u64;
+}
+
+/// How far a restore from a place could go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Everything from that place to the end was shown.
+    Whole,
+    /// The log does not have that place; nothing was shown.
+    OutOfRange,
 }
 
 /// Writes records outside of transactions.

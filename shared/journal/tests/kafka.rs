@@ -8,11 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use custos_journal::{
-    Journal, JournalError, KafkaJournal, KafkaSettings, Provision, Remedy, ShardLog, Start, Transaction, contract,
+    Assignment, Journal, JournalError, KafkaJournal, KafkaSettings, Provision, Reach, Remedy, ShardLog, Start, Transaction,
+    contract,
 };
 use custos_messages::{Machine, Record, Topic};
 use custos_parts::{Kafka, require, start_kafka};
 use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -38,7 +41,10 @@ const RULES: &[(&str, Rule)] = &[
     ("no manifest is written when an output was refused", no_manifest_after_a_refused_output),
     ("topics that differ are named", differences_are_named),
     ("a reader never falls back to another offset", reader_never_falls_back),
+    ("what a member notes becomes the offset of its group", notes_become_offsets),
     ("a broker that was killed loses nothing", killed_broker_loses_nothing),
+    // Last: it takes the settings of a topic away.
+    ("a state partition whose beginning is gone is not restored from there", trimmed_state_is_out_of_range),
 ];
 
 #[test]
@@ -331,6 +337,75 @@ fn reader_never_falls_back(kafka: &mut Kafka) -> Outcome {
     let entries = shard.poll(10, PATIENCE)?;
     assert_eq!(entries.first().map(|entry| entry.offset), Some(next));
     assert_eq!(shard.position(), next + 1);
+    Ok(())
+}
+
+fn notes_become_offsets(kafka: &mut Kafka) -> Outcome {
+    let journal = journal(kafka)?;
+    for _ in 0..9 {
+        journal.appender()?.append(INBOX, 1, record("noted"))?;
+    }
+    let mut member = journal.join(MACHINE, "notes")?;
+    let witness: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", kafka.bootstrap())
+        .set("group.id", format!("custos.{}", MACHINE.name()))
+        .create()?;
+    let mut place = TopicPartitionList::new();
+    place.add_partition(INBOX.name(), 1);
+    let until = Instant::now() + 2 * PATIENCE;
+    let mut held = false;
+    loop {
+        if let Some(Assignment::Gained(partitions)) = member.poll(Duration::from_millis(100))? {
+            held |= partitions.contains(&1);
+        }
+        if held {
+            member.note(1, 7);
+        }
+        let found = witness.committed_offsets(place.clone(), PATIENCE)?;
+        let offsets: Vec<Offset> = found.elements().iter().map(|element| element.offset()).collect();
+        if offsets == [Offset::Offset(7)] {
+            return Ok(());
+        }
+        assert!(Instant::now() < until, "the group stands at {offsets:?}; held: {held}");
+    }
+}
+
+fn trimmed_state_is_out_of_range(kafka: &mut Kafka) -> Outcome {
+    if kafka.kind() == "external" {
+        return Ok(());
+    }
+    let journal = journal(kafka)?;
+    let mut shard = journal.acquire(MACHINE, 1)?;
+    commit(shard.as_mut(), "trimmed")?;
+    drop(shard);
+    drop(journal.acquire(MACHINE, 1)?);
+    let (first, end) = journal.bounds(STATE, 1)?;
+    let mut shard = journal.acquire(MACHINE, 1)?;
+    commit(shard.as_mut(), "kept")?;
+    drop(shard);
+    let mut shard = journal.acquire(MACHINE, 1)?;
+    assert_eq!(shard.restore_from(first, &mut |_| {})?, Reach::Whole);
+    trim(kafka, STATE, 1, end)?;
+    assert_eq!(shard.restore_from(first, &mut |_| panic!("shown"))?, Reach::OutOfRange);
+    let mut keys = Vec::new();
+    let reach = shard.restore_from(end, &mut |entry| keys.push(String::from_utf8_lossy(&entry.record.key).into_owned()))?;
+    assert_eq!((reach, keys), (Reach::Whole, whole("kept")));
+    Ok(())
+}
+
+/// Removes everything before `offset`, as only a wrong setting of the topic would.
+fn trim(kafka: &Kafka, topic: Topic, partition: i32, offset: u64) -> Outcome {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", kafka.bootstrap()).create()?;
+    let policy = |value| AlterConfig::new(ResourceSpecifier::Topic(topic.name())).set("cleanup.policy", value);
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    let altered = futures::executor::block_on(admin.alter_configs(&[policy("compact,delete")], &options))?;
+    altered.into_iter().try_for_each(|one| one.map(drop).map_err(|(_, code)| code.to_string()))?;
+    let mut places = TopicPartitionList::new();
+    places.add_partition_offset(topic.name(), partition, Offset::Offset(i64::try_from(offset)?))?;
+    let trimmed = futures::executor::block_on(admin.delete_records(&places, &options))?;
+    trimmed.elements().iter().try_for_each(rdkafka::topic_partition_list::TopicPartitionListElem::error)?;
+    futures::executor::block_on(admin.alter_configs(&[policy("compact")], &options))?;
     Ok(())
 }
 

@@ -114,18 +114,49 @@ impl GroupFeed {
     /// The places of the records that come next, all of one partition, taking turns.
     fn take(&mut self, index: &Index, most: usize) -> Vec<Place> {
         self.follow(index);
-        let served = self.served;
-        let after = self.next.range(served.saturating_add(1)..);
-        let turns: Vec<(u32, u64)> = after.chain(self.next.range(..=served)).map(|(p, next)| (*p, *next)).collect();
-        for (partition, next) in turns {
-            let places = index.partition(self.group.1, partition).map(|log| log.from(next, most)).unwrap_or_default();
-            if !places.is_empty() {
-                self.next.insert(partition, next + wide(places.len()));
-                self.served = partition;
-                return places.to_vec();
-            }
+        take_turn(index, self.group.1, &mut self.next, &mut self.served, most)
+    }
+}
+
+/// The places that come next of the first partition after `served` that has any.
+fn take_turn(index: &Index, topic: Topic, places: &mut BTreeMap<u32, u64>, served: &mut u32, most: usize) -> Vec<Place> {
+    let after = places.range(served.saturating_add(1)..);
+    let turns: Vec<(u32, u64)> = after.chain(places.range(..=*served)).map(|(p, next)| (*p, *next)).collect();
+    for (partition, next) in turns {
+        let found = index.partition(topic, partition).map(|log| log.from(next, most)).unwrap_or_default();
+        if !found.is_empty() {
+            places.insert(partition, next + wide(found.len()));
+            *served = partition;
+            return found.to_vec();
         }
-        Vec::new()
+    }
+    Vec::new()
+}
+
+/// A reader of several partitions, without a group.
+pub(super) struct FollowFeed {
+    core: Arc<Core>,
+    topic: Topic,
+    next: BTreeMap<u32, u64>,
+    served: u32,
+}
+
+impl FollowFeed {
+    /// A reader from `places` on, which exist.
+    pub(super) fn new(core: Arc<Core>, topic: Topic, places: &[(u32, u64)]) -> Self {
+        Self { core, topic, next: places.iter().copied().collect(), served: 0 }
+    }
+}
+
+impl Feed for FollowFeed {
+    fn poll(&mut self, most: usize, wait: Duration) -> Result<Vec<Entry>, JournalError> {
+        let Self { core, topic, next, served } = self;
+        let places = core.store.wait(*topic, Instant::now() + wait, |index| take_turn(index, *topic, next, served, most))?;
+        core.store.read(&places)
+    }
+
+    fn acknowledge(&mut self, _partition: u32, _offset: u64) -> Result<(), JournalError> {
+        Ok(())
     }
 }
 

@@ -86,7 +86,12 @@ impl Partition {
 
     /// What a compacted topic would still hold, in order.
     pub(super) fn live(&self) -> Vec<Place> {
-        self.live.by_offset.values().copied().collect()
+        self.live_from(0)
+    }
+
+    /// The same from `offset` on.
+    pub(super) fn live_from(&self, offset: u64) -> Vec<Place> {
+        self.live.by_offset.range(offset..).map(|(_, place)| *place).collect()
     }
 }
 

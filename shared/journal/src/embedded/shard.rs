@@ -10,7 +10,7 @@ use custos_messages::{Machine, Record, Topic};
 use super::format::wide;
 use super::writer::{Core, Work};
 use super::{fenced, misconfigured, no_such};
-use crate::{Appender, Entry, JournalError, LogIdentity, ShardLog, Transaction};
+use crate::{Appender, Entry, JournalError, LogIdentity, Reach, ShardLog, Transaction};
 
 /// The largest record: what a broker takes by default.
 pub(super) const RECORD_BYTES: usize = 1_000_000;
@@ -43,16 +43,21 @@ impl EmbeddedShard {
     }
 }
 
+/// Which log a machine's shards stand on: the file's own id is part of each name.
+pub(super) fn identity(core: &Core, machine: Machine) -> LogIdentity {
+    let cluster: String = core.store.id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let name = |topic: Topic| format!("{cluster}/{}", topic.name());
+    LogIdentity {
+        inbox: name(Topic::Inbox(machine)),
+        state: name(Topic::State(machine)),
+        partitions: core.store.lock().partitions(Topic::Inbox(machine)),
+        cluster,
+    }
+}
+
 impl ShardLog for EmbeddedShard {
     fn identity(&self) -> Result<LogIdentity, JournalError> {
-        let cluster: String = self.core.store.id.iter().map(|byte| format!("{byte:02x}")).collect();
-        let name = |topic: Topic| format!("{cluster}/{}", topic.name());
-        Ok(LogIdentity {
-            inbox: name(Topic::Inbox(self.machine)),
-            state: name(Topic::State(self.machine)),
-            partitions: self.core.store.lock().partitions(Topic::Inbox(self.machine)),
-            cluster,
-        })
+        Ok(identity(&self.core, self.machine))
     }
 
     fn restore(&mut self, visit: &mut dyn FnMut(Entry)) -> Result<(), JournalError> {
@@ -60,6 +65,18 @@ impl ShardLog for EmbeddedShard {
         let live = self.core.store.lock().partition(topic, self.partition).map(super::index::Partition::live);
         let live = live.ok_or_else(|| no_such(topic, self.partition))?;
         self.core.store.visit(&live, visit)
+    }
+
+    fn restore_from(&mut self, from: u64, visit: &mut dyn FnMut(Entry)) -> Result<Reach, JournalError> {
+        let topic = Topic::State(self.machine);
+        let rest = self.core.store.lock().partition(topic, self.partition).map(|log| {
+            let there = from <= log.next();
+            there.then(|| log.live_from(from))
+        });
+        match rest.ok_or_else(|| no_such(topic, self.partition))? {
+            Some(places) => self.core.store.visit(&places, visit).map(|()| Reach::Whole),
+            None => Ok(Reach::OutOfRange),
+        }
     }
 
     fn seek(&mut self, next: u64) -> Result<(), JournalError> {

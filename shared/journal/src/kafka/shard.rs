@@ -10,7 +10,7 @@ use super::delivery::Receipt;
 use super::producer::{End, Transactor};
 use super::reader::{Reader, Seen};
 use super::wire::bytes;
-use crate::{Entry, JournalError, LogIdentity, ShardLog, Transaction};
+use crate::{Entry, JournalError, LogIdentity, Reach, ShardLog, Transaction};
 
 /// Pause between two looks at whether transactions of others are decided.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -115,28 +115,19 @@ impl KafkaShard {
         Ok((transactor.commit()?, manifest))
     }
 
-    fn check_size(&self, topic: Topic, record: &Record) -> Result<(), JournalError> {
-        let bytes = bytes(record);
-        if bytes > self.shared.settings.record_bytes_max {
-            return Err(JournalError::TooLarge { topic: topic.name(), bytes });
-        }
-        Ok(())
-    }
-}
-
-impl ShardLog for KafkaShard {
-    fn identity(&self) -> Result<LogIdentity, JournalError> {
-        self.shared.identity(self.machine)
-    }
-
-    fn restore(&mut self, visit: &mut dyn FnMut(Entry)) -> Result<(), JournalError> {
-        let operation = "restore a shard";
-        let state = Topic::State(self.machine);
+    /// First and next offset of the state partition, once everything in it is decided.
+    fn state_bounds(&self) -> Result<(u64, u64), JournalError> {
         // The cluster says that a commit is done a little before its marker stands: what we have written ourselves is waited for.
         if self.header.is_none() {
             decided(&self.shared, self.machine, self.partition)?;
         }
-        let (first, end) = self.shared.watermarks.committed(state, self.partition)?;
+        self.shared.watermarks.committed(Topic::State(self.machine), self.partition)
+    }
+
+    /// Shows the committed records of the state partition from `first` up to `end`.
+    fn show(&self, first: u64, end: u64, visit: &mut dyn FnMut(Entry)) -> Result<(), JournalError> {
+        let operation = "restore a shard";
+        let state = Topic::State(self.machine);
         if first >= end {
             return Ok(());
         }
@@ -159,6 +150,34 @@ impl ShardLog for KafkaShard {
             }
         }
         Ok(())
+    }
+
+    fn check_size(&self, topic: Topic, record: &Record) -> Result<(), JournalError> {
+        let bytes = bytes(record);
+        if bytes > self.shared.settings.record_bytes_max {
+            return Err(JournalError::TooLarge { topic: topic.name(), bytes });
+        }
+        Ok(())
+    }
+}
+
+impl ShardLog for KafkaShard {
+    fn identity(&self) -> Result<LogIdentity, JournalError> {
+        self.shared.identity(self.machine)
+    }
+
+    fn restore(&mut self, visit: &mut dyn FnMut(Entry)) -> Result<(), JournalError> {
+        let (first, end) = self.state_bounds()?;
+        self.show(first, end, visit)
+    }
+
+    fn restore_from(&mut self, from: u64, visit: &mut dyn FnMut(Entry)) -> Result<Reach, JournalError> {
+        let (first, end) = self.state_bounds()?;
+        if from < first || from > end {
+            return Ok(Reach::OutOfRange);
+        }
+        self.show(from, end, visit)?;
+        Ok(Reach::Whole)
     }
 
     fn seek(&mut self, next: u64) -> Result<(), JournalError> {

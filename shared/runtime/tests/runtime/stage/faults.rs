@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use custos_journal::{
-    Appender, Assignment, Entry, Feed, Journal, JournalError, LogIdentity, Membership, Provision, ShardLog, Start,
+    Appender, Assignment, Entry, Feed, Journal, JournalError, LogIdentity, Membership, Provision, Reach, ShardLog, Start,
     Transaction,
 };
 use custos_messages::{Machine, Record, Topic};
@@ -148,6 +148,14 @@ impl Journal for Faulty {
         self.inner.read(topic, partition, from)
     }
 
+    fn follow(&self, topic: Topic, places: &[(u32, u64)]) -> Result<Box<dyn Feed>, JournalError> {
+        self.inner.follow(topic, places)
+    }
+
+    fn identity(&self, machine: Machine) -> Result<LogIdentity, JournalError> {
+        self.inner.identity(machine)
+    }
+
     fn partitions(&self, topic: Topic) -> Result<u32, JournalError> {
         self.inner.partitions(topic)
     }
@@ -188,6 +196,15 @@ struct FaultyShard {
     partition: u32,
 }
 
+impl FaultyShard {
+    fn show_torn(&self, visit: &mut dyn FnMut(Entry)) {
+        let torn = std::mem::take(&mut self.faults.plan().torn);
+        for record in torn {
+            visit(Entry { partition: self.partition, offset: u64::MAX, at: None, record });
+        }
+    }
+}
+
 impl ShardLog for FaultyShard {
     fn identity(&self) -> Result<LogIdentity, JournalError> {
         self.inner.identity()
@@ -195,11 +212,16 @@ impl ShardLog for FaultyShard {
 
     fn restore(&mut self, visit: &mut dyn FnMut(Entry)) -> Result<(), JournalError> {
         self.inner.restore(visit)?;
-        let torn = std::mem::take(&mut self.faults.plan().torn);
-        for record in torn {
-            visit(Entry { partition: self.partition, offset: u64::MAX, at: None, record });
-        }
+        self.show_torn(visit);
         Ok(())
+    }
+
+    fn restore_from(&mut self, from: u64, visit: &mut dyn FnMut(Entry)) -> Result<Reach, JournalError> {
+        let reach = self.inner.restore_from(from, visit)?;
+        if reach == Reach::Whole {
+            self.show_torn(visit);
+        }
+        Ok(reach)
     }
 
     fn seek(&mut self, next: u64) -> Result<(), JournalError> {
