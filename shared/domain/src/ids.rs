@@ -5,6 +5,9 @@
 //! UUIDs of version 8 (RFC 9562). Nothing here is random.
 
 use std::fmt;
+use std::sync::OnceLock;
+
+use blake3::hazmat::{ContextKey, HasherExt as _, hash_derive_key_context};
 
 /// Why a text is not an identity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,9 +26,34 @@ fn malformed(what: &'static str, text: &str) -> IdError {
     IdError::Malformed { what, text: text.chars().take(80).collect() }
 }
 
-/// Length-prefixed parts under a context: no two different lists of parts feed the hash the same bytes.
+/// A context of hashes that are made often: its own hash is made once.
+#[derive(Debug)]
+pub struct HashContext {
+    text: &'static str,
+    key: OnceLock<ContextKey>,
+}
+
+impl HashContext {
+    /// The context that says `text`.
+    #[must_use]
+    pub const fn new(text: &'static str) -> Self {
+        Self { text, key: OnceLock::new() }
+    }
+
+    /// The same as [`Digest::of_parts`] under this context.
+    #[must_use]
+    pub fn digest(&self, parts: &[&[u8]]) -> Digest {
+        let key = self.key.get_or_init(|| hash_derive_key_context(self.text));
+        Digest(hash_parts(blake3::Hasher::new_from_context_key(key), parts))
+    }
+}
+
 fn derive(context: &'static str, parts: &[&[u8]]) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new_derive_key(context);
+    hash_parts(blake3::Hasher::new_derive_key(context), parts)
+}
+
+/// Length-prefixed parts under a context: no two different lists of parts feed the hash the same bytes.
+fn hash_parts(mut hasher: blake3::Hasher, parts: &[&[u8]]) -> [u8; 32] {
     for part in parts {
         hasher.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         hasher.update(part);
@@ -347,6 +375,8 @@ mod tests {
     fn parts_cannot_be_shifted_into_one_another() {
         assert_ne!(Digest::of_parts("c", &[b"ab", b"c"]), Digest::of_parts("c", &[b"a", b"bc"]));
         assert_ne!(Digest::of_parts("c", &[b"ab"]), Digest::of_parts("d", &[b"ab"]));
+        static CONTEXT: HashContext = HashContext::new("c");
+        assert_eq!(CONTEXT.digest(&[b"ab", b"c"]), Digest::of_parts("c", &[b"ab", b"c"]));
     }
 
     #[test]

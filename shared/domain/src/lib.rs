@@ -15,8 +15,8 @@ pub use address::{AddressError, EthAddress};
 pub use amount::{Amount, AmountError};
 pub use asset::{Asset, AssetError, AssetId, AssetKind, ChainId};
 pub use ids::{
-    AccountId, BlockHash, BlockRef, CommandId, Digest, IdError, IdempotencyKey, IntentId, NodeName, OfficerId, SagaId,
-    TenantId, TxHash, WalletId, partition_of,
+    AccountId, BlockHash, BlockRef, CommandId, Digest, HashContext, IdError, IdempotencyKey, IntentId, NodeName, OfficerId,
+    SagaId, TenantId, TxHash, WalletId, partition_of,
 };
 pub use intent::{Fee, Intent, IntentDigest, IntentError};
 pub use time::{Millis, Timestamp};

@@ -2,12 +2,14 @@
 //!
 //! Invariant: the hash covers the place, the type, the key and the payload, and nothing that may differ on replay.
 
-use custos_domain::Digest;
+use custos_domain::{Digest, HashContext};
 
 use crate::envelope::{parsed, read_hex, read_number};
 use crate::events::Event;
 use crate::keyring::{AUTH, envelope_of};
 use crate::{EnvelopeError, Keyring, Message, Postmark, Record, Source, Topic, TraceParent};
+
+static CHAIN: HashContext = HashContext::new("custos 2026 event chain");
 
 const SEQUENCE: &str = "custos_sequence";
 const PREVIOUS: &str = "custos_previous";
@@ -28,7 +30,7 @@ pub struct Chained {
 #[must_use]
 pub fn event_hash(previous: &Digest, partition: u32, sequence: u64, kind: &str, key: &[u8], value: &[u8]) -> Digest {
     let place = (partition.to_be_bytes(), sequence.to_be_bytes());
-    Digest::of_parts("custos 2026 event chain", &[&previous.0, &place.0, &place.1, key, kind.as_bytes(), value])
+    CHAIN.digest(&[&previous.0, &place.0, &place.1, key, kind.as_bytes(), value])
 }
 
 impl Chained {

@@ -25,7 +25,10 @@ pub(crate) const AUTH: &str = "custos_auth";
 
 /// The secret of one source: 32 random bytes. Wiped when dropped; never printed.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct Secret([u8; 32]);
+pub struct Secret {
+    bytes: [u8; 32],
+    key_id: [u8; 8],
+}
 
 /// Secrets by source: those that this process seals with, and those of the sources that it listens to.
 #[derive(Clone, Default)]
@@ -90,20 +93,21 @@ impl Secret {
     /// The secret of 32 bytes; `None` for any other number of bytes.
     #[must_use]
     pub fn new(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().map(Self).ok()
+        let bytes: [u8; 32] = bytes.try_into().ok()?;
+        let [a, b, c, d, e, f, g, h, ..] = Digest::of_parts("custos 2026 source key id", &[&bytes]).0;
+        Some(Self { bytes, key_id: [a, b, c, d, e, f, g, h] })
     }
 
     /// What may be printed: eight bytes that name the secret and tell nothing about it.
     #[must_use]
-    pub fn key_id(&self) -> [u8; 8] {
-        let [a, b, c, d, e, f, g, h, ..] = Digest::of_parts("custos 2026 source key id", &[&self.0]).0;
-        [a, b, c, d, e, f, g, h]
+    pub const fn key_id(&self) -> [u8; 8] {
+        self.key_id
     }
 
     /// Key id and authentication code of `record`, as `custos_auth` carries them.
     fn seal(&self, topic: Topic, record: &Record) -> Vec<u8> {
         // HMAC takes a key of any length; the error type is for algorithms that do not.
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else { return Vec::new() };
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.bytes) else { return Vec::new() };
         let mut part = |bytes: &[u8]| {
             mac.update(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
             mac.update(bytes);
@@ -118,7 +122,7 @@ impl Secret {
             part(value);
         }
         let code: [u8; 32] = mac.finalize().into_bytes().into();
-        [self.key_id().as_slice(), &code].concat()
+        [self.key_id.as_slice(), &code].concat()
     }
 }
 
@@ -187,7 +191,7 @@ impl Keyring {
         let mut seals = record.headers.iter().filter(|(name, _)| name == AUTH);
         let (Some((_, seal)), None) = (seals.next(), seals.next()) else { return false };
         let secrets = self.secrets.get(&source).map(Vec::as_slice).unwrap_or_default();
-        secrets.iter().filter(|secret| seal.starts_with(&secret.key_id())).any(|secret| {
+        secrets.iter().filter(|secret| seal.starts_with(&secret.key_id)).any(|secret| {
             let expected = secret.seal(topic, record);
             bool::from(expected.ct_eq(seal))
         })

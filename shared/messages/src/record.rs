@@ -2,9 +2,11 @@
 
 use std::fmt;
 
-use custos_domain::{Digest, Timestamp};
+use custos_domain::{HashContext, Timestamp};
 
 use crate::{Machine, Source};
+
+static MESSAGE: HashContext = HashContext::new("custos 2026 message");
 
 /// A record before it has a place in the log. No value is a tombstone, allowed only on compacted topics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,7 +81,7 @@ impl MessageId {
     /// The identity of a message of `kind` that says `payload` about `subject`.
     #[must_use]
     pub fn derive(kind: &str, subject: &str, payload: &[u8]) -> Self {
-        Self(Digest::of_parts("custos 2026 message", &[kind.as_bytes(), subject.as_bytes(), payload]).0)
+        Self(MESSAGE.digest(&[kind.as_bytes(), subject.as_bytes(), payload]).0)
     }
 }
 

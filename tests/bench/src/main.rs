@@ -23,6 +23,10 @@ use serde_json::Value;
 use crate::rig::Rig;
 use crate::sagas::Course;
 
+/// The same as in `custos`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Figures of Custos, as JSON lines.
 #[derive(Parser)]
 struct Arguments {

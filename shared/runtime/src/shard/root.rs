@@ -8,7 +8,9 @@
 //! it is not collision resistant against someone who may choose many records freely, so it proves nothing to an outsider on its own:
 //! the hash-chained event log does that.
 
-use custos_domain::Digest;
+use custos_domain::{Digest, HashContext};
+
+static RECORD: HashContext = HashContext::new("custos 2026 state record");
 
 /// The running root.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,7 +67,7 @@ impl StateRoot {
 }
 
 fn limbs(key: &[u8], value: &[u8]) -> [u64; 4] {
-    let hash = Digest::of_parts("custos 2026 state record", &[key, value]);
+    let hash = RECORD.digest(&[key, value]);
     let mut limbs = [0; 4];
     for (limb, chunk) in limbs.iter_mut().zip(hash.0.chunks_exact(8)) {
         *limb = u64::from_le_bytes(chunk.try_into().unwrap_or_default());

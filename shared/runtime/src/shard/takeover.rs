@@ -3,13 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use custos_domain::Digest;
+use custos_domain::{Digest, HashContext};
 use custos_journal::{JournalError, ShardLog, Transaction};
 use custos_messages::{Record, ShardName};
 use custos_saga::machine::{Machine, StateError};
 
 use super::memory::Memory;
 use super::records::{LastInput, Manifest, header, is_header, is_manifest};
+
+static INPUT: HashContext = HashContext::new("custos 2026 input");
 
 /// The newest logic that this binary knows. It also knows the one before, so that a replay meets the logic that ran.
 pub const LOGIC: u32 = 1;
@@ -184,7 +186,7 @@ pub fn input_digest(record: &Record) -> Digest {
         parts.push(name.as_bytes());
         parts.push(value);
     }
-    Digest::of_parts("custos 2026 input", &parts)
+    INPUT.digest(&parts)
 }
 
 /// Writes the first manifest of a shard whose state partition has none; `false`, and nothing happens, if it has one. Whatever the
