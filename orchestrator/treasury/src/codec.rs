@@ -1,8 +1,10 @@
 //! State records to bytes and back.
 //!
 //! Compatibility: schema 1, `proto/custos/state/v1/treasury.proto`. Keys order as they do in memory within a wallet. A payment's
-//! request is kept as the message that it came in, under that message's own compatibility promise.
+//! request is kept as the message that it came in, under that message's own compatibility promise. Payments that had ended
+//! before there was a record for them are read as that record.
 
+mod closed;
 mod payment;
 
 use std::sync::Arc;
@@ -33,6 +35,7 @@ const ADDRESS_INDEX: u8 = 0x14;
 const PAYMENT: u8 = 0x15;
 const SLOT: u8 = 0x16;
 const TX: u8 = 0x17;
+const SPENT: u8 = 0x18;
 
 pub(crate) fn encode_key(key: &Key) -> Vec<u8> {
     match key {
@@ -44,6 +47,7 @@ pub(crate) fn encode_key(key: &Key) -> Vec<u8> {
         Key::Payment(wallet, intent) => [&[PAYMENT], wallet.as_bytes(), intent.as_bytes()].concat(),
         Key::Slot(wallet, nonce) => [&[SLOT], wallet.as_bytes(), &nonce.to_be_bytes()].concat(),
         Key::Tx(wallet, tx) => [&[TX], wallet.as_bytes(), tx.as_bytes()].concat(),
+        Key::Spent(wallet, nonce) => [&[SPENT], wallet.as_bytes(), &nonce.to_be_bytes()].concat(),
     }
 }
 
@@ -63,6 +67,7 @@ fn decode_key(bytes: &[u8]) -> Option<Key> {
         PAYMENT => Some(Key::Payment(wallet, IntentId::from_slice(rest).ok()?)),
         SLOT => Some(Key::Slot(wallet, u64::from_be_bytes(rest.try_into().ok()?))),
         TX => Some(Key::Tx(wallet, TxHash::from_slice(rest).ok()?)),
+        SPENT => Some(Key::Spent(wallet, u64::from_be_bytes(rest.try_into().ok()?))),
         _ => None,
     }
 }
@@ -74,6 +79,8 @@ pub(crate) fn encode_entity(entity: &Entity) -> Vec<u8> {
         Entity::Allocation(allocation) => Body::Allocation(allocation_out(allocation)),
         Entity::Index(index) => Body::Index(wire::Index { index: *index }),
         Entity::Payment(payment) => Body::Payment(payment::out(payment)),
+        Entity::Closed(closed) => Body::Closed(closed::out(closed)),
+        Entity::Spent(spent) => Body::Spent(closed::spent_out(spent)),
         Entity::Owner(intent) => Body::Owner(wire::Owner { intent: intent.0.to_vec() }),
     };
     wire::Record { schema: SCHEMA, body: Some(body) }.encode_to_vec()
@@ -103,8 +110,12 @@ pub(crate) fn decode(key: &[u8], value: &[u8]) -> Result<(Key, Entity), StateErr
             if payment.intent() != *intent {
                 return Err(wrong("purpose"));
             }
-            Entity::Payment(Box::new(payment))
+            closed::upcast(payment)
         }
+        (Key::Payment(wallet, intent), Body::Closed(held)) => {
+            Entity::Closed(Box::new(closed::read((*wallet, *intent), held).map_err(wrong)?))
+        }
+        (Key::Spent(..), Body::Spent(held)) => Entity::Spent(Box::new(closed::spent_in(held).map_err(wrong)?)),
         (Key::Slot(..) | Key::Tx(..), Body::Owner(held)) => {
             Entity::Owner(IntentId(fixed(&held.intent, "intent").map_err(wrong)?))
         }

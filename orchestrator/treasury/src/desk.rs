@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use custos_domain::{ChainId, IntentId, Millis, Timestamp, WalletId};
+use custos_domain::{ChainId, IntentId, Millis, SagaId, Timestamp, WalletId};
 use custos_messages::Mail;
 use custos_messages::accounts::{AccountsInput, Alarm, AlarmCode, BlockMark, MarkPath, PaymentFact, PaymentNews};
 use custos_messages::blockchain::{BlockchainCommand, BlockchainOrder};
@@ -12,7 +12,7 @@ use custos_policy::{ChainPolicy, Policy};
 use custos_saga::machine::{Cause, Command, Context, Effects, Ordered, Outbound, TimerChange, TimerId, View};
 
 use crate::lifecycle::Event;
-use crate::state::{Entity, InForce, Key, Payment, Purpose, Wallet};
+use crate::state::{Closed, Entity, InForce, Key, Payment, Purpose, Stage, Wallet};
 
 /// The state, the rules, the time, and what is to be done.
 pub(crate) struct Desk<'v, 'a> {
@@ -91,13 +91,33 @@ impl Desk<'_, '_> {
         }
     }
 
-    /// Runs a payment's lifecycle.
+    /// Runs a payment's lifecycle, or what is left of it after its end.
     pub(crate) fn payment(&mut self, wallet: WalletId, intent: IntentId, event: Event) {
-        let key = Key::Payment(wallet, intent);
-        let Some(Entity::Payment(payment)) = self.state.get(&key) else { return self.drop("unknown-intent") };
-        let mut payment = (**payment).clone();
-        self.step(&mut payment, event);
-        self.state.put(key, Entity::Payment(Box::new(payment)));
+        match self.state.get(&Key::Payment(wallet, intent)) {
+            Some(Entity::Payment(payment)) => {
+                let mut payment = (**payment).clone();
+                self.step(&mut payment, event);
+                self.keep(payment);
+            }
+            Some(Entity::Closed(closed)) => {
+                let closed = (**closed).clone();
+                self.after_end(closed, event);
+            }
+            _ => self.drop("unknown-intent"),
+        }
+    }
+
+    /// Stores a payment; one that has ended, in little.
+    pub(crate) fn keep(&mut self, mut payment: Payment) {
+        let key = Key::Payment(payment.wallet, payment.intent());
+        let entity = match payment.stage {
+            Stage::Ended(ended) => {
+                payment.stage = Stage::Parked;
+                Entity::Closed(Box::new(Closed::of(&payment, *ended)))
+            }
+            _ => Entity::Payment(Box::new(payment)),
+        };
+        self.state.put(key, entity);
     }
 
     pub(crate) fn policy(&self) -> &Policy {
@@ -128,8 +148,13 @@ impl Desk<'_, '_> {
     /// Tells the withdrawal what became of its payment; nobody waits for a house intent.
     pub(crate) fn news(&mut self, payment: &Payment, news: PaymentNews) {
         if let Purpose::Client(take) = &payment.purpose {
-            self.post(None, AccountsInput::Payment(PaymentFact { saga: take.saga, news }));
+            self.tell(take.saga, news);
         }
+    }
+
+    /// Tells a withdrawal what became of its payment.
+    pub(crate) fn tell(&mut self, saga: SagaId, news: PaymentNews) {
+        self.post(None, AccountsInput::Payment(PaymentFact { saga, news }));
     }
 
     /// Calls a human.

@@ -8,7 +8,7 @@ use custos_messages::treasury::{Sent, SpendFact, SpendNews};
 
 use crate::desk::Desk;
 use crate::lifecycle::{Event, inclusion};
-use crate::state::{Bump, Entity, Flight, Key, Payment, Purpose, Quoting, Stage};
+use crate::state::{Bump, Ended, Entity, Flight, Key, Payment, Purpose, Quoting, Stage};
 
 impl Desk<'_, '_> {
     /// What the node said to bytes: routed by the transaction.
@@ -22,14 +22,24 @@ impl Desk<'_, '_> {
         }
     }
 
-    /// A transaction of a hot address: routed by its nonce.
+    /// A transaction of a hot address: routed by its nonce, and then brought into the house's books unless a client's own saga
+    /// books it.
     pub(crate) fn spend(&mut self, fact: SpendFact) {
-        match self.state.get(&Key::Slot(fact.wallet, fact.nonce)) {
-            Some(Entity::Owner(intent)) => {
-                let intent = *intent;
-                self.payment(fact.wallet, intent, Event::Spend(fact));
+        let owner = match self.state.get(&Key::Slot(fact.wallet, fact.nonce)) {
+            Some(Entity::Owner(intent)) => *intent,
+            _ => {
+                self.spent_without_us(&fact);
+                return self.follow(None, &fact);
             }
-            _ => self.spent_without_us(&fact),
+        };
+        let a_sagas = match self.state.get(&Key::Payment(fact.wallet, owner)) {
+            Some(Entity::Payment(held)) => matches!(held.purpose, Purpose::Client(_)) && held.holds(&fact.tx),
+            _ => false,
+        };
+        self.payment(fact.wallet, owner, Event::Spend(fact.clone()));
+        // Its signature may have come to light only after the house had booked it as a stranger's.
+        if !a_sagas || fact.news == SpendNews::Unseen {
+            self.follow(Some(owner), &fact);
         }
     }
 
@@ -81,49 +91,17 @@ impl Desk<'_, '_> {
         }
         self.alarm(AlarmCode::ForeignSpend, fact.tx.to_string());
         self.disarm(crate::desk::Timer::Payment(payment.wallet, payment.intent()));
-        Stage::Impossible(inclusion(fact))
+        Stage::Ended(Box::new(Ended::consumed(inclusion(fact))))
     }
 
     pub(crate) fn spent_while_parked(&mut self, payment: &mut Payment, fact: &SpendFact) -> Stage {
         match (&payment.purpose, fact.news) {
-            (Purpose::NoOp { .. }, SpendNews::Final) => Stage::Impossible(inclusion(fact)),
+            (Purpose::NoOp { .. }, SpendNews::Final) => Stage::Ended(Box::new(Ended::consumed(inclusion(fact)))),
             // A human decides about a parked payment; the fact is on chain for them to read.
             _ => {
                 self.drop("parked");
                 Stage::Parked
             }
-        }
-    }
-
-    /// A reorganisation below finality. What is final stays final in the books; the bytes go to the node again, so that it
-    /// becomes true again, and a human is called.
-    pub(crate) fn spent_after_final(
-        &mut self,
-        payment: &mut Payment,
-        flight: Flight,
-        paid: custos_messages::accounts::Inclusion,
-        fact: &SpendFact,
-    ) -> Stage {
-        if fact.news == SpendNews::Unseen && flight.holds(&fact.tx) {
-            self.alarm(AlarmCode::DeepReorg, fact.tx.to_string());
-            self.send_newest(payment, &flight);
-        } else {
-            self.drop("after-final");
-        }
-        Stage::Final(flight, paid)
-    }
-
-    /// The proof itself was reorganised away: nothing is sent, a human is called.
-    pub(crate) fn spent_after_impossible(
-        &mut self,
-        payment: &Payment,
-        proof: &custos_messages::accounts::Inclusion,
-        fact: &SpendFact,
-    ) {
-        if fact.news == SpendNews::Unseen && fact.tx == proof.tx {
-            self.alarm(AlarmCode::DeepReorg, payment.intent().to_string());
-        } else {
-            self.drop("after-final");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use custos_domain::{IntentId, SagaId, WalletId};
 
-use crate::state::{Entity, Key, Payment, Stage, Wallet};
+use crate::state::{Closed, Entity, Key, Payment, Stage, Wallet};
 
 type Facts = Vec<(String, String)>;
 
@@ -14,10 +14,11 @@ pub fn inspect(state: &BTreeMap<Key, Entity>, subject: &str) -> Facts {
     let intent = SagaId::parse(subject).map(|saga| IntentId::of_saga(&saga)).or_else(|_| IntentId::parse(subject));
     if let Ok(intent) = intent {
         let found = state.iter().find_map(|(key, entity)| match (key, entity) {
-            (Key::Payment(_, id), Entity::Payment(payment)) if *id == intent => Some(payment),
+            (Key::Payment(_, id), Entity::Payment(payment)) if *id == intent => Some(of_payment(payment)),
+            (Key::Payment(_, id), Entity::Closed(closed)) if *id == intent => Some(of_closed(closed)),
             _ => None,
         });
-        return found.map(|payment| of_payment(payment)).unwrap_or_default();
+        return found.unwrap_or_default();
     }
     match WalletId::parse(subject).ok().and_then(|wallet| state.get(&Key::Wallet(wallet))) {
         Some(Entity::Wallet(wallet)) => of_wallet(wallet),
@@ -38,6 +39,15 @@ fn of_payment(payment: &Payment) -> Facts {
     ];
     facts.extend(of_stage(&payment.stage));
     facts
+}
+
+fn of_closed(closed: &Closed) -> Facts {
+    vec![
+        fact("intent", closed.intent),
+        fact("wallet", closed.wallet),
+        fact("stage", format!("{:?}", closed.ended.end)),
+        fact("signatures made", closed.ended.signatures.len()),
+    ]
 }
 
 fn of_stage(stage: &Stage) -> Facts {

@@ -7,10 +7,12 @@
 //! keys and clocks.
 
 mod addresses;
+mod closed;
 mod codec;
 mod desk;
 mod facts;
 mod fees;
+mod house;
 mod inspect;
 mod lifecycle;
 mod quoting;
@@ -23,8 +25,8 @@ use custos_saga::machine::{Cause, Context, Effects, Machine, StateError, View};
 
 pub use inspect::inspect;
 pub use state::{
-    Allocation, AllocationStatus, Attempt, Bump, Entity, Fees, Flight, Hot, InForce, Key, Lack, Order, Outlay, Payment,
-    Purpose, Quoting, Stage, Wallet,
+    Allocation, AllocationStatus, Attempt, Bump, Closed, ClosedPurpose, End, Ended, Entity, Fees, Flight, Hot, InForce, Key,
+    Lack, Order, Outlay, Payment, Purpose, Quoting, Spent, Stage, Unanswered, Wallet,
 };
 
 /// The treasury machine.

@@ -7,15 +7,16 @@
 //!    ▼          ▼
 //! refused    refused, or parked
 //! ```
-//! Final, impossible and refused are absorbing. A replacement happens inside *sent*: another signature at the same nonce, which
+//! Final, impossible and refused are absorbing; what may still happen after them stands in `closed`. A replacement happens inside *sent*: another signature at the same nonce, which
 //! never takes away that any of the earlier ones may be the one that is mined.
 
 use custos_domain::CommandId;
 use custos_messages::accounts::{AlarmCode, Inclusion, PaymentNews, PaymentRefusal, Proof};
 use custos_messages::treasury::{FeeQuote, Sent, SignRefused, Signed, SpendFact, SpendNews, TakePayment};
 
+use crate::closed;
 use crate::desk::{Desk, Timer};
-use crate::state::{Bump, Entity, Flight, Key, Payment, Purpose, Quoting, Stage};
+use crate::state::{Bump, Closed, End, Ended, Entity, Flight, Key, Payment, Purpose, Quoting, Stage};
 
 /// What can happen to a payment.
 #[derive(Clone, Debug)]
@@ -43,14 +44,15 @@ impl Desk<'_, '_> {
             return self.drop("unknown-wallet");
         }
         let key = Key::Payment(take.wallet, take.intent.id);
-        if let Some(Entity::Payment(known)) = self.state.get(&key) {
-            let known = known.clone();
-            return match &known.purpose {
-                Purpose::Client(held) if held.intent == take.intent && held.saga == take.saga => {
-                    self.news(&known, latest(&known));
-                }
-                Purpose::Client(_) | Purpose::NoOp { .. } => self.drop("intent-contradicts"),
-            };
+        let again = match self.state.get(&key) {
+            Some(Entity::Payment(known)) => Some(repeated(known, &take)),
+            Some(Entity::Closed(known)) => Some(closed::repeated(known, &take)),
+            _ => None,
+        };
+        match again {
+            Some(Some(news)) => return self.tell(take.saga, news),
+            Some(None) => return self.drop("intent-contradicts"),
+            None => {}
         }
         let mut payment = Payment {
             wallet: take.wallet,
@@ -58,7 +60,7 @@ impl Desk<'_, '_> {
             deadline: self.at.after(entry.fee_wait),
             consumed: None,
             outlay: None,
-            stage: Stage::Refused(PaymentRefusal::SignerRefused),
+            stage: Stage::Parked,
             purpose: Purpose::Client(Box::new(take)),
         };
         self.news(&payment, PaymentNews::Taken);
@@ -68,7 +70,7 @@ impl Desk<'_, '_> {
             // What the signer would refuse by its own rules is refused here, where nothing was signed yet.
             self.refuse(&payment, PaymentRefusal::SignerRefused)
         };
-        self.state.put(key, Entity::Payment(Box::new(payment)));
+        self.keep(payment);
     }
 
     /// The table.
@@ -102,28 +104,19 @@ impl Desk<'_, '_> {
             }
             (Stage::Seen(flight, seen), event) => Stage::Seen(self.bump_over(flight, &event), seen),
 
-            (Stage::Final(flight, paid), Event::Spend(fact)) => self.spent_after_final(payment, flight, paid, &fact),
-            (Stage::Final(flight, paid), Event::Signed(signed)) => {
-                Stage::Final(self.signed_late(payment, flight, signed), paid)
-            }
-            (Stage::Final(flight, paid), event) => Stage::Final(self.bump_over(flight, &event), paid),
-
-            (Stage::Impossible(proof), Event::Spend(fact)) => {
-                self.spent_after_impossible(payment, &proof, &fact);
-                Stage::Impossible(proof)
-            }
             (Stage::Parked, Event::Spend(fact)) => self.spent_while_parked(payment, &fact),
 
             // Nothing was ordered yet, so nobody can have answered or sent.
             (stage @ Stage::Quoting(_), Event::Signed(_) | Event::SignRefused(_) | Event::Sent(_))
             // The first signature is ordered: the question is closed, and there are no bytes to send.
             | (stage @ Stage::Signing(_), Event::Quoted(..) | Event::Sent(_))
-            // The end: late answers, late timers.
+            // A human decides: late answers, late timers.
             | (
-                stage @ (Stage::Impossible(_) | Stage::Parked),
+                stage @ Stage::Parked,
                 Event::Quoted(..) | Event::Signed(_) | Event::SignRefused(_) | Event::Sent(_) | Event::Due,
             )
-            | (stage @ Stage::Refused(_), _) => {
+            // Never stored: an end has a record of its own.
+            | (stage @ Stage::Ended(_), _) => {
                 self.drop("stale-reply");
                 stage
             }
@@ -134,7 +127,7 @@ impl Desk<'_, '_> {
     pub(crate) fn refuse(&mut self, payment: &Payment, reason: PaymentRefusal) -> Stage {
         self.disarm(Timer::Payment(payment.wallet, payment.intent()));
         self.news(payment, PaymentNews::Refused(reason));
-        Stage::Refused(reason)
+        Stage::Ended(Box::new(Ended::refused(reason)))
     }
 
     /// One of ours is mined at finality: paid, or, if it reverted, proof that nothing can be paid any more.
@@ -143,25 +136,26 @@ impl Desk<'_, '_> {
         if !done {
             return self.prove(payment, &flight, inclusion);
         }
-        self.close(payment, &flight);
         self.news(payment, PaymentNews::Final(inclusion.clone()));
-        Stage::Final(flight, inclusion)
+        self.close(payment, &flight, End::Final(inclusion))
     }
 
     /// The nonce of every signature was consumed, at finality, by something that does not pay.
     pub(crate) fn prove(&mut self, payment: &mut Payment, flight: &Flight, consumed_by: Inclusion) -> Stage {
-        self.close(payment, flight);
         self.news(payment, PaymentNews::Impossible(Proof { consumed_by: consumed_by.clone() }));
-        Stage::Impossible(consumed_by)
+        self.close(payment, flight, End::Impossible(consumed_by))
     }
 
-    fn close(&mut self, payment: &mut Payment, flight: &Flight) {
+    fn close(&mut self, payment: &mut Payment, flight: &Flight, end: End) -> Stage {
         self.reserve(payment, None);
         payment.consumed = None;
         self.disarm(Timer::Payment(payment.wallet, payment.intent()));
         for attempt in &flight.attempts {
             self.state.remove(&Key::Tx(payment.wallet, attempt.tx));
         }
+        let ended = Ended::mined(end, flight);
+        self.settle(&Closed::of(payment, ended.clone()), flight.nonce);
+        Stage::Ended(Box::new(ended))
     }
 
     /// Stops, and calls a human.
@@ -232,9 +226,16 @@ impl Desk<'_, '_> {
     }
 }
 
-/// What a repeat of `TakePayment` is answered with.
-fn latest(payment: &Payment) -> PaymentNews {
-    match &payment.stage {
+/// What a repeat of the request for `payment` is answered with; nothing if it is another request under the same name.
+fn repeated(payment: &Payment, take: &TakePayment) -> Option<PaymentNews> {
+    match &payment.purpose {
+        Purpose::Client(held) if held.intent == take.intent && held.saga == take.saga => Some(latest(&payment.stage)),
+        Purpose::Client(_) | Purpose::NoOp { .. } => None,
+    }
+}
+
+fn latest(stage: &Stage) -> PaymentNews {
+    match stage {
         Stage::Quoting(Quoting { .. }) | Stage::Signing(_) | Stage::Parked => PaymentNews::Taken,
         Stage::Sent(flight) => flight.attempts.last().map_or(PaymentNews::Taken, |attempt| PaymentNews::Signed {
             tx: attempt.tx,
@@ -243,9 +244,7 @@ fn latest(payment: &Payment) -> PaymentNews {
             attempt: u32::try_from(flight.attempts.len()).unwrap_or(u32::MAX),
         }),
         Stage::Seen(_, inclusion) => PaymentNews::Seen(inclusion.clone()),
-        Stage::Final(_, inclusion) => PaymentNews::Final(inclusion.clone()),
-        Stage::Impossible(consumed_by) => PaymentNews::Impossible(Proof { consumed_by: consumed_by.clone() }),
-        Stage::Refused(reason) => PaymentNews::Refused(*reason),
+        Stage::Ended(ended) => closed::outcome(&ended.end),
     }
 }
 

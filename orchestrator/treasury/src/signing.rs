@@ -3,7 +3,7 @@
 //! The nonce is taken in the transaction that orders the first signature. An order, once given, is repeated to the letter until
 //! it is answered; bytes, once signed, are sent to the letter until they are final.
 
-use custos_domain::{CommandId, Digest, IntentId};
+use custos_domain::{ChainId, CommandId, Digest, IntentId, Millis, TxHash, WalletId};
 use custos_messages::accounts::{AlarmCode, PaymentNews, PaymentRefusal};
 use custos_messages::blockchain::{BlockchainCommand, BlockchainOrder};
 use custos_messages::treasury::{FeeQuote, SendOutcome, Sent, SignRefusal, SignRefused, Signed};
@@ -11,7 +11,7 @@ use custos_messages::wallet::{EthTransaction, Purpose as SignPurpose, SignOrder,
 
 use crate::desk::{Desk, Timer};
 use crate::fees;
-use crate::state::{Attempt, Bump, Entity, Fees, Flight, Key, Order, Payment, Purpose, Stage};
+use crate::state::{Attempt, Bump, Ended, Entity, Fees, Flight, Key, Order, Payment, Purpose, Stage};
 
 impl Desk<'_, '_> {
     /// Takes the nonce and orders the first signature, in one transaction.
@@ -32,8 +32,13 @@ impl Desk<'_, '_> {
     }
 
     fn arm_resend(&mut self, payment: &Payment) {
-        let every = self.chain_policy(&payment.chain).map(|entry| entry.resend_every).unwrap_or_default();
-        self.arm(Timer::Payment(payment.wallet, payment.intent()), every.max(custos_domain::Millis::seconds(1)));
+        self.resend_later(payment.wallet, payment.intent(), &payment.chain);
+    }
+
+    /// Arms the timer that gives bytes or orders again.
+    pub(crate) fn resend_later(&mut self, wallet: WalletId, intent: IntentId, chain: &ChainId) {
+        let every = self.chain_policy(chain).map(|entry| entry.resend_every).unwrap_or_default();
+        self.arm(Timer::Payment(wallet, intent), every.max(Millis::seconds(1)));
     }
 
     fn order(&self, payment: &Payment, nonce: u64, attempt: u32, fees: Fees) -> Order {
@@ -152,9 +157,13 @@ impl Desk<'_, '_> {
     pub(crate) fn send_newest(&mut self, payment: &Payment, flight: &Flight) {
         let Some(newest) = flight.attempts.last() else { return };
         let (tx, raw) = (newest.tx, newest.raw.clone());
-        let id = send_id(&payment.intent(), newest);
-        let order = BlockchainOrder::Send { tx, raw };
-        self.ask_chain(BlockchainCommand { id, wallet: payment.wallet, chain: payment.chain.clone(), order });
+        self.send(payment.wallet, payment.intent(), &payment.chain, (tx, raw));
+    }
+
+    /// Gives signed bytes to the node under the name that they always have.
+    pub(crate) fn send(&mut self, wallet: WalletId, intent: IntentId, chain: &ChainId, (tx, raw): (TxHash, Vec<u8>)) {
+        let id = send_id(&intent, &Digest::of(&raw));
+        self.ask_chain(BlockchainCommand { id, wallet, chain: chain.clone(), order: BlockchainOrder::Send { tx, raw } });
     }
 
     /// The timer while sent: the same bytes again; and, when they have been out for too long, a replacement.
@@ -245,7 +254,7 @@ impl Desk<'_, '_> {
     /// What the node said to our bytes. Only the chain's facts end a payment, never a node's answer.
     pub(crate) fn node_said(&mut self, payment: &Payment, mut flight: Flight, sent: &Sent) -> Flight {
         let intent = payment.intent();
-        if !flight.attempts.iter().any(|attempt| send_id(&intent, attempt) == sent.command) {
+        if !flight.attempts.iter().any(|attempt| send_id(&intent, &attempt.digest) == sent.command) {
             self.drop("stale-reply");
             return flight;
         }
@@ -277,7 +286,7 @@ impl Desk<'_, '_> {
                 Some(consumed) => {
                     self.reserve(payment, None);
                     self.disarm(Timer::Payment(payment.wallet, payment.intent()));
-                    Stage::Impossible(consumed)
+                    Stage::Ended(Box::new(Ended::consumed(consumed)))
                 }
                 None => self.park(payment),
             };
@@ -329,6 +338,6 @@ impl Desk<'_, '_> {
     }
 }
 
-fn send_id(intent: &IntentId, attempt: &Attempt) -> CommandId {
-    CommandId::derive(intent.as_bytes(), "send", 1, &attempt.digest)
+fn send_id(intent: &IntentId, digest: &Digest) -> CommandId {
+    CommandId::derive(intent.as_bytes(), "send", 1, digest)
 }

@@ -1,17 +1,18 @@
 //! What treasury remembers: the policy, its wallets, their addresses, and every payment that it was ever asked for.
 //!
 //! Invariant: a nonce has one slot and one owner; a payment that has a nonce keeps it for every attempt. States carry their data:
-//! what exists only in a state is a field of that state.
+//! what exists only in a state is a field of that state. A payment that has ended is kept for ever, and therefore small: only what
+//! answers a repeat and meets a reorganisation below finality.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use custos_domain::{
-    AccountId, Amount, AssetId, BlockRef, ChainId, CommandId, Digest, EthAddress, IntentId, SagaId, Timestamp, TxHash,
-    WalletId,
+    AccountId, Amount, AssetId, BlockRef, ChainId, CommandId, Digest, EthAddress, Intent, IntentDigest, IntentId, SagaId,
+    Timestamp, TxHash, WalletId,
 };
 use custos_messages::SignedPolicy;
-use custos_messages::accounts::{Inclusion, PaymentRefusal};
+use custos_messages::accounts::{Inclusion, PaidFor, PaymentRefusal};
 use custos_messages::treasury::TakePayment;
 use custos_policy::Policy;
 
@@ -34,6 +35,8 @@ pub enum Key {
     Slot(WalletId, u64),
     /// The owner of a transaction that is not final.
     Tx(WalletId, TxHash),
+    /// What the house's books say of a nonce.
+    Spent(WalletId, u64),
 }
 
 /// A record.
@@ -47,10 +50,14 @@ pub enum Entity {
     Allocation(Allocation),
     /// An index.
     Index(u32),
-    /// A payment or house intent.
+    /// A payment or house intent that has not ended.
     Payment(Box<Payment>),
+    /// A payment or house intent that has ended.
+    Closed(Box<Closed>),
     /// The owner of a nonce or of a transaction.
     Owner(IntentId),
+    /// What the house's books say of a nonce.
+    Spent(Box<Spent>),
 }
 
 /// A policy with the bytes that it was read from.
@@ -183,14 +190,86 @@ pub enum Stage {
     Sent(Flight),
     /// In a canonical block.
     Seen(Flight, Inclusion),
-    /// Paid, for ever.
-    Final(Flight, Inclusion),
-    /// Its nonce was consumed, for ever, by what did not pay it.
-    Impossible(Inclusion),
-    /// Refused before any signature, for ever.
-    Refused(PaymentRefusal),
     /// A human must look: the signer says that a signature exists which treasury does not know.
     Parked,
+    /// Over. It stands here only until the input that ended it is applied; then its record is a [`Closed`].
+    Ended(Box<Ended>),
+}
+
+/// How a payment came out, and what of its life still matters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// How it came out.
+    pub end: End,
+    /// Every signature that was made, all at one nonce: any of them may be mined if the chain changes its mind.
+    pub signatures: Vec<TxHash>,
+    /// The signed bytes that ended it, to be sent again if their block leaves the chain; empty unless they are its own.
+    pub raw: Vec<u8>,
+    /// An order to sign that was not answered yet: one more signature may come of it.
+    pub unanswered: Option<Unanswered>,
+}
+
+/// How a payment came out, for ever.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Paid.
+    Final(Inclusion),
+    /// Its nonce was consumed by what did not pay it.
+    Impossible(Inclusion),
+    /// Refused before any signature.
+    Refused(PaymentRefusal),
+}
+
+/// An order to sign without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unanswered {
+    /// Its name.
+    pub id: CommandId,
+    /// The attempt that it orders.
+    pub attempt: u32,
+}
+
+/// A payment that has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// The wallet that paid.
+    pub wallet: WalletId,
+    /// The chain.
+    pub chain: ChainId,
+    /// Its intent.
+    pub intent: IntentId,
+    /// What it was for.
+    pub purpose: ClosedPurpose,
+    /// How it came out.
+    pub ended: Ended,
+}
+
+/// What a payment was for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClosedPurpose {
+    /// A client's payment.
+    Client {
+        /// The withdrawal and what it paid.
+        paid: PaidFor,
+        /// The intent's digest: a repeat that says otherwise is another request.
+        request: IntentDigest,
+    },
+    /// The house's no-op.
+    NoOp {
+        /// The nonce that it was to consume.
+        nonce: u64,
+    },
+}
+
+/// What accounts was told last about a nonce.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// How often it was told.
+    pub version: u64,
+    /// What the payment's own entries say.
+    pub settled: Option<Inclusion>,
+    /// What the canonical chain says.
+    pub now: Option<Inclusion>,
 }
 
 /// The question for fee and balances.
@@ -284,6 +363,66 @@ pub enum Bump {
     Ordered(Box<Order>),
 }
 
+impl Closed {
+    /// The record of `payment`, which has `ended`.
+    #[must_use]
+    pub fn of(payment: &Payment, ended: Ended) -> Self {
+        let purpose = match &payment.purpose {
+            Purpose::Client(take) => {
+                let Intent { asset, amount, .. } = take.intent.clone();
+                ClosedPurpose::Client { paid: PaidFor { saga: take.saga, asset, amount }, request: take.intent.digest() }
+            }
+            Purpose::NoOp { nonce, .. } => ClosedPurpose::NoOp { nonce: *nonce },
+        };
+        Self { wallet: payment.wallet, chain: payment.chain.clone(), intent: payment.intent(), purpose, ended }
+    }
+
+    /// What the withdrawal's own entries say for ever: nothing for a no-op, nor for what was refused.
+    #[must_use]
+    pub fn settled(&self) -> Option<Inclusion> {
+        match (&self.purpose, &self.ended.end) {
+            (ClosedPurpose::Client { .. }, End::Final(inclusion)) => Some(inclusion.clone()),
+            // Whatever a stranger's transaction did, it did not pay the client's intent.
+            (ClosedPurpose::Client { .. }, End::Impossible(proof)) => Some(Inclusion { succeeded: false, ..proof.clone() }),
+            (ClosedPurpose::Client { .. }, End::Refused(_)) | (ClosedPurpose::NoOp { .. }, _) => None,
+        }
+    }
+}
+
+impl Ended {
+    /// Refused before any signature.
+    #[must_use]
+    pub fn refused(reason: PaymentRefusal) -> Self {
+        Self { end: End::Refused(reason), signatures: Vec::new(), raw: Vec::new(), unanswered: None }
+    }
+
+    /// Its nonce consumed by a stranger before any signature was known.
+    #[must_use]
+    pub fn consumed(by: Inclusion) -> Self {
+        Self { end: End::Impossible(by), signatures: Vec::new(), raw: Vec::new(), unanswered: None }
+    }
+
+    /// An end in a block, after the signatures of `flight`.
+    #[must_use]
+    pub fn mined(end: End, flight: &Flight) -> Self {
+        let tx = match &end {
+            End::Final(inclusion) | End::Impossible(inclusion) => Some(inclusion.tx),
+            End::Refused(_) => None,
+        };
+        let own = flight.attempts.iter().find(|attempt| Some(attempt.tx) == tx);
+        let unanswered = match &flight.bump {
+            Bump::Ordered(order) => Some(Unanswered { id: order.id, attempt: order.attempt }),
+            Bump::Idle | Bump::Asked(_) => None,
+        };
+        Self {
+            end,
+            signatures: flight.attempts.iter().map(|attempt| attempt.tx).collect(),
+            raw: own.map(|attempt| attempt.raw.clone()).unwrap_or_default(),
+            unanswered,
+        }
+    }
+}
+
 impl Payment {
     /// Its intent.
     #[must_use]
@@ -291,6 +430,16 @@ impl Payment {
         match &self.purpose {
             Purpose::Client(take) => take.intent.id,
             Purpose::NoOp { nonce, .. } => IntentId::noop(&self.wallet, *nonce),
+        }
+    }
+
+    /// Whether `tx` is one of its signatures, as far as they are known.
+    #[must_use]
+    pub fn holds(&self, tx: &TxHash) -> bool {
+        match &self.stage {
+            Stage::Sent(flight) | Stage::Seen(flight, _) => flight.holds(tx),
+            Stage::Ended(ended) => ended.signatures.contains(tx),
+            Stage::Quoting(_) | Stage::Signing(_) | Stage::Parked => false,
         }
     }
 

@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use custos_domain::{Amount, IntentId, TxHash};
 use custos_messages::Mail;
-use custos_messages::accounts::{AccountsInput, PaymentNews};
+use custos_messages::accounts::{AccountsInput, HouseSpent, Inclusion, PaymentNews};
 use custos_messages::blockchain::BlockchainCommand;
-use custos_messages::treasury::{FeeQuote, SendOutcome, SignRefusal, SpendNews, TreasuryInput};
+use custos_messages::treasury::{FeeQuote, SendOutcome, SignRefusal, SpendFact, SpendNews, TreasuryInput};
 use custos_messages::wallet::{EthTransaction, WalletCommand};
 use custos_saga::machine::{Effects, Machine};
-use custos_treasury::{Bump, Entity, Key, Stage, Treasury};
+use custos_treasury::{Bump, End, Entity, Key, Stage, Treasury};
 use proptest::prelude::*;
 
 use desk::{
@@ -109,15 +109,22 @@ fn stage_name(stage: &Stage) -> &'static str {
             Bump::Ordered(_) => "sent, ordered",
         },
         Stage::Seen(..) => "seen",
-        Stage::Final(..) => "final",
-        Stage::Impossible(_) => "impossible",
-        Stage::Refused(_) => "refused",
         Stage::Parked => "parked",
+        Stage::Ended(_) => panic!("an end has a record of its own"),
     }
 }
 
-fn absorbing(stage: &Stage) -> bool {
-    matches!(stage, Stage::Final(..) | Stage::Impossible(_) | Stage::Refused(_))
+/// Where a payment stands, if that is what the record is of.
+fn place(entity: &Entity) -> Option<&'static str> {
+    match entity {
+        Entity::Payment(payment) => Some(stage_name(&payment.stage)),
+        Entity::Closed(closed) => Some(match closed.ended.end {
+            End::Final(_) => "final",
+            End::Impossible(_) => "impossible",
+            End::Refused(_) => "refused",
+        }),
+        _ => None,
+    }
 }
 
 #[test]
@@ -143,16 +150,16 @@ fn every_event_in_every_reachable_stage_is_answered_and_the_end_is_the_end() {
             steps += 1;
             let mut situation = Vec::new();
             for (key, entity) in &next.state {
-                let Entity::Payment(payment) = entity else { continue };
-                stages.insert(stage_name(&payment.stage));
+                let Some(stage) = place(entity) else { continue };
+                stages.insert(stage);
                 situation.push((
-                    stage_name(&payment.stage),
-                    payment.consumed.is_some(),
+                    stage,
+                    matches!(entity, Entity::Payment(payment) if payment.consumed.is_some()),
                     matches!(key, Key::Payment(_, id) if *id == IntentId::noop(&wallet(), 5)),
                 ));
-                if let Some(Entity::Payment(before)) = shard.state.get(key).filter(|_| absorbing(&payment.stage)) {
-                    let same = stage_name(&before.stage) == stage_name(&payment.stage);
-                    assert!(!absorbing(&before.stage) || same, "{:?} became {:?}", before.stage, payment.stage);
+                if let Some(Entity::Closed(before)) = shard.state.get(key) {
+                    let Entity::Closed(after) = entity else { panic!("{before:?} became {entity:?}") };
+                    assert_eq!(before.ended.end, after.ended.end, "an end is the end");
                 }
             }
             if known.len() < 220 && known.insert(format!("{situation:?}")) {
@@ -267,7 +274,8 @@ fn check_books(shard: &Shard) {
             }
             (Key::Slot(_, nonce), Entity::Owner(intent)) => {
                 slots.insert(*nonce);
-                assert!(!matches!(shard.stage(*intent), Stage::Refused(_)), "a refused payment keeps no nonce");
+                let owner = &shard.state[&Key::Payment(wallet(), *intent)];
+                assert_ne!(place(owner), Some("refused"), "a refused payment keeps no nonce");
             }
             _ => {}
         }
@@ -374,4 +382,143 @@ fn a_record_of_a_later_schema_is_refused_by_name() {
     bytes[1] = 2;
     let refused = Treasury::decode(&Treasury::encode_key(&key), &bytes);
     assert!(matches!(refused, Err(custos_saga::machine::StateError::Schema { schema: 2, .. })));
+}
+
+/// A chain that says of each nonce what it holds, takes it back, and holds something else: one fact at a time, never a lie.
+#[derive(Default)]
+struct Truth {
+    holds: BTreeMap<u64, SpendFact>,
+    blocks: u64,
+}
+
+impl Truth {
+    /// What happens next at `nonce`; `ours` are the bytes that could be mined there.
+    fn next(&mut self, nonce: u64, ours: &[TxHash], choice: u8) -> TreasuryInput {
+        let mut fact = match self.holds.get(&nonce) {
+            Some(held) if choice.is_multiple_of(3) => {
+                let gone = SpendFact { news: SpendNews::Unseen, ..held.clone() };
+                self.holds.remove(&nonce);
+                return TreasuryInput::Spend(gone);
+            }
+            Some(held) => return TreasuryInput::Spend(SpendFact { news: SpendNews::Final, ..held.clone() }),
+            None => {
+                let stranger = TxHash([0xee; 32]);
+                let tx = if choice.is_multiple_of(5) { &stranger } else { ours.first().unwrap_or(&stranger) };
+                spent(*tx, nonce, SpendNews::Seen)
+            }
+        };
+        self.blocks += 1;
+        (fact.block, fact.fee) = (desk::at(10 + self.blocks), Amount::new(20 + u128::from(choice)));
+        fact.succeeded = !choice.is_multiple_of(4);
+        self.holds.insert(nonce, fact.clone());
+        TreasuryInput::Spend(fact)
+    }
+}
+
+/// An inclusion as books hold it: transaction, block, fee, and whether it paid a client's intent.
+type Held = (TxHash, u64, u128, bool);
+
+/// The books, kept by what treasury says alone.
+#[derive(Default)]
+struct Books {
+    sagas: BTreeMap<Vec<u8>, (bool, Option<Inclusion>)>,
+    house: BTreeMap<u64, HouseSpent>,
+}
+
+impl Books {
+    fn hear(&mut self, effects: &Effects) {
+        for outbound in &effects.messages {
+            match &outbound.message {
+                Mail::Accounts(AccountsInput::Payment(fact)) => {
+                    let (ended, seen) = self.sagas.entry(fact.saga.to_bytes().to_vec()).or_default();
+                    if *ended {
+                        continue;
+                    }
+                    match &fact.news {
+                        PaymentNews::Seen(now) => *seen = Some(now.clone()),
+                        PaymentNews::Unseen(_) => *seen = None,
+                        PaymentNews::Final(paid) => (*ended, *seen) = (true, Some(paid.clone())),
+                        PaymentNews::Impossible(proof) => {
+                            let proof = Inclusion { succeeded: false, ..proof.consumed_by.clone() };
+                            (*ended, *seen) = (true, Some(proof));
+                        }
+                        PaymentNews::Refused(_) => *ended = true,
+                        PaymentNews::Taken | PaymentNews::Signed { .. } => {}
+                    }
+                }
+                Mail::Accounts(AccountsInput::HouseSpent(said)) => {
+                    let before = self.house.insert(said.nonce, said.clone());
+                    assert_eq!(said.version, before.map_or(0, |before| before.version) + 1, "versions are dense");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// What both say together that each nonce holds.
+    fn sum(&self) -> BTreeMap<(u64, Held), i32> {
+        let mut sum = BTreeMap::new();
+        let mut add = |inclusion: &Inclusion, times: i32| {
+            let Inclusion { tx, nonce, block, fee, succeeded } = inclusion;
+            *sum.entry((*nonce, (*tx, block.number, fee.base_units(), *succeeded))).or_insert(0) += times;
+        };
+        self.sagas.values().filter_map(|(_, seen)| seen.as_ref()).for_each(|seen| add(seen, 1));
+        for said in self.house.values() {
+            said.settled.iter().for_each(|settled| add(settled, -1));
+            said.now.iter().for_each(|now| add(now, 1));
+        }
+        sum.retain(|_, times| *times != 0);
+        sum
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn whatever_the_chain_takes_back_the_books_of_every_nonce_are_what_it_says(
+        choices in prop::collection::vec((0_u8..10, any::<prop::sample::Index>(), any::<u8>()), 1..120),
+    ) {
+        let mut shard = Shard::open();
+        let (mut world, mut truth, mut books) = (World::default(), Truth::default(), Books::default());
+        let mut answers = BTreeMap::new();
+        // Every transaction that was signed and sent, by nonce: whether it pays a client's intent.
+        let mut signed: BTreeMap<(u64, TxHash), bool> = BTreeMap::new();
+        for (kind, index, choice) in choices {
+            let input = match kind {
+                0 => pay(&take(1 + choice % 6, if choice % 2 == 0 { "ETH" } else { "USDX" }, 100)),
+                1 | 2 if !world.questions.is_empty() => quoted(index.get(&world.questions), quote(10 + u128::from(choice % 30))),
+                3 | 4 if !world.signs.is_empty() => {
+                    let command = index.get(&world.signs);
+                    let answer = signer(command, choice, &mut answers);
+                    if let TreasuryInput::Signed(made) = &answer {
+                        let client = !matches!(sign_order(command).purpose, custos_messages::wallet::Purpose::NoOp { .. });
+                        signed.insert((made.nonce, made.tx), client);
+                    }
+                    answer
+                }
+                5 if !world.sends.is_empty() => said(index.get(&world.sends), OUTCOMES[usize::from(choice) % 7]),
+                6..=8 => {
+                    let nonce = 5 + u64::from(choice % 4);
+                    let ours: Vec<TxHash> = signed.range((nonce, TxHash([0; 32]))..).map_while(|((at, tx), _)| (*at == nonce).then_some(*tx)).collect();
+                    truth.next(nonce, &ours, choice)
+                }
+                _ if shard.timers.is_empty() => continue,
+                _ => {
+                    let effects = shard.fire();
+                    world.note(&effects);
+                    books.hear(&effects);
+                    continue;
+                }
+            };
+            let effects = shard.give(input);
+            world.note(&effects);
+            books.hear(&effects);
+            let told: BTreeMap<(u64, Held), i32> = truth.holds.values().map(|fact| {
+                let pays = fact.succeeded && signed.get(&(fact.nonce, fact.tx)).copied().unwrap_or(false);
+                ((fact.nonce, (fact.tx, fact.block.number, fact.fee.base_units(), pays)), 1)
+            }).collect();
+            prop_assert_eq!(books.sum(), told);
+        }
+    }
 }

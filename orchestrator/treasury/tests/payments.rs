@@ -5,10 +5,13 @@
 mod desk;
 
 use custos_domain::{Amount, EthAddress, IntentId, TxHash};
-use custos_messages::blockchain::BlockchainCommand;
+use custos_messages::Mail;
+use custos_messages::accounts::AccountsInput;
+use custos_messages::blockchain::{BlockchainCommand, BlockchainOrder};
 use custos_messages::treasury::{ChainMark, FeeQuote, SendOutcome, SignRefusal, SpendNews, TreasuryInput};
 use custos_messages::wallet::{Purpose as SignPurpose, WalletCommand};
-use custos_treasury::{Entity, Hot, Key, Stage};
+use custos_saga::machine::Machine;
+use custos_treasury::{End, Entity, Hot, Key, Stage, Treasury};
 
 use desk::{
     ENVELOPE, HOT, Shard, TOKEN, at, chain, derived, orders, pay, policy, questions, quote, quoted, refused, said, sends,
@@ -49,7 +52,7 @@ fn a_payment_goes_from_question_to_final_with_one_nonce_and_the_same_bytes() {
     assert_eq!(words(&shard.give(spend(sent_tx(&send), 5, SpendNews::Seen))), ["seen"]);
     assert!(shard.timers.keys().all(|timer| timer.0[0] != 3), "in a block nothing is sent");
     assert_eq!(words(&shard.give(spend(sent_tx(&send), 5, SpendNews::Final))), ["final"]);
-    assert!(matches!(shard.stage(first(1)), Stage::Final(..)));
+    assert!(matches!(shard.end(first(1)), End::Final(_)));
     assert_eq!(words(&shard.give(pay(&take(1, "ETH", 100)))), ["final"], "a repeat is answered with the latest news");
     let Entity::Wallet(held) = &shard.state[&Key::Wallet(wallet())] else { panic!() };
     assert!(held.reserved.is_empty());
@@ -163,9 +166,12 @@ fn a_refused_signature_below_others_is_filled_with_a_no_op() {
     let effects = shard.give(signed(&order));
     assert_eq!(words(&effects), [""; 0], "no withdrawal waits for a no-op");
     let send = sends(&effects).remove(0);
-    shard.give(spend(sent_tx(&send), 5, SpendNews::Seen));
-    shard.give(spend(sent_tx(&send), 5, SpendNews::Final));
-    assert!(matches!(shard.stage(noop), Stage::Final(..)));
+    assert_eq!(words(&shard.give(spend(sent_tx(&send), 5, SpendNews::Seen))), ["house 21 for 0 at 5"]);
+    assert_eq!(words(&shard.give(spend(sent_tx(&send), 5, SpendNews::Final))), [""; 0], "it is in the books already");
+    assert!(matches!(shard.end(noop), End::Final(_)));
+    let gone = shard.give(spend(sent_tx(&send), 5, SpendNews::Unseen));
+    assert_eq!(words(&gone), ["alarm DeepReorg", "house 0 for 0 at 5"]);
+    assert_eq!(sends(&gone), [send]);
 }
 
 #[test]
@@ -263,21 +269,24 @@ fn a_stranger_at_our_nonce_is_proof_at_finality_and_calls_a_human() {
     let mut shard = Shard::open();
     airborne(&mut shard, 1, "ETH");
     let stranger = TxHash([0xee; 32]);
-    assert_eq!(words(&shard.give(spend(stranger, 5, SpendNews::Seen))), [""; 0]);
-    assert_eq!(words(&shard.give(spend(stranger, 5, SpendNews::Final))), ["alarm ForeignSpend", "impossible"]);
+    assert_eq!(words(&shard.give(spend(stranger, 5, SpendNews::Seen))), ["house 21 for 0 at 5"]);
+    let proven = shard.give(spend(stranger, 5, SpendNews::Final));
+    // From here the withdrawal's own entries say it, and the house's say nothing more.
+    assert_eq!(words(&proven), ["alarm ForeignSpend", "impossible", "house 21 for 21 at 5"]);
 }
 
 #[test]
 fn a_stranger_proves_nothing_while_an_order_to_sign_is_unanswered() {
     let mut shard = Shard::open();
     let order = ordered(&mut shard, 1, "ETH");
-    assert_eq!(words(&shard.give(spend(TxHash([0xee; 32]), 5, SpendNews::Final))), ["alarm ForeignSpend"]);
-    assert_eq!(words(&shard.give(signed(&order))), ["signed 1 at 5", "impossible"]);
+    let stranger = shard.give(spend(TxHash([0xee; 32]), 5, SpendNews::Final));
+    assert_eq!(words(&stranger), ["alarm ForeignSpend", "house 21 for 0 at 5"]);
+    assert_eq!(words(&shard.give(signed(&order))), ["signed 1 at 5", "impossible", "house 21 for 21 at 5"]);
     // Had the answer been the stranger itself, it would have been the payment.
     let order = ordered(&mut shard, 2, "ETH");
     let TreasuryInput::Signed(answer) = signed(&order) else { panic!() };
     shard.give(spend(answer.tx, 6, SpendNews::Final));
-    assert_eq!(words(&shard.give(signed(&order))), ["signed 1 at 6", "final"]);
+    assert_eq!(words(&shard.give(signed(&order))), ["signed 1 at 6", "final", "house 21 for 21 at 6"]);
     // And a refusal after a stranger leaves no nonce to fill.
     let order = ordered(&mut shard, 3, "ETH");
     shard.give(spend(TxHash([0xed; 32]), 7, SpendNews::Final));
@@ -289,20 +298,110 @@ fn a_stranger_proves_nothing_while_an_order_to_sign_is_unanswered() {
 fn a_nonce_that_nobody_was_given_calls_a_human_and_is_passed_over_at_finality() {
     let mut shard = Shard::open();
     airborne(&mut shard, 1, "ETH");
-    assert_eq!(words(&shard.give(spend(TxHash([0xee; 32]), 6, SpendNews::Seen))), ["alarm ForeignSpend"]);
+    let seen = shard.give(spend(TxHash([0xee; 32]), 6, SpendNews::Seen));
+    assert_eq!(words(&seen), ["alarm ForeignSpend", "house 21 for 0 at 6"]);
     shard.give(spend(TxHash([0xee; 32]), 6, SpendNews::Final));
     assert_eq!(sign_order(&ordered(&mut shard, 2, "ETH")).tx.nonce, 7);
 }
 
+/// The payment's transaction in another block under another base fee.
+fn again(tx: TxHash, fee: u128, news: SpendNews) -> TreasuryInput {
+    let mut fact = spent(tx, 5, news);
+    (fact.block, fact.fee) = (at(30), Amount::new(fee));
+    TreasuryInput::Spend(fact)
+}
+
 #[test]
-fn a_reorganisation_below_finality_sends_again_and_keeps_the_books() {
+fn a_reorganisation_below_finality_sends_the_same_bytes_until_they_are_mined_and_tells_the_house_the_new_fee() {
     let mut shard = Shard::open();
     let send = airborne(&mut shard, 1, "ETH");
+    let tx = sent_tx(&send);
+    shard.give(spend(tx, 5, SpendNews::Seen));
+    assert_eq!(words(&shard.give(spend(tx, 5, SpendNews::Final))), ["final"]);
+    let gone = shard.give(spend(tx, 5, SpendNews::Unseen));
+    assert_eq!(words(&gone), ["alarm DeepReorg", "house 0 for 21 at 5"]);
+    assert_eq!(sends(&gone), std::slice::from_ref(&send));
+    assert_eq!(sends(&shard.fire()), std::slice::from_ref(&send), "the node may have lost them");
+    let back = shard.give(again(tx, 34, SpendNews::Seen));
+    assert_eq!(words(&back), ["house 34 for 21 at 5"]);
+    assert!(shard.timers.is_empty(), "in a block nothing is sent");
+    assert_eq!(words(&shard.give(again(tx, 34, SpendNews::Final))), [""; 0]);
+    assert!(matches!(shard.end(first(1)), End::Final(paid) if paid.fee == Amount::new(21)), "what is settled stays so");
+    assert_eq!(words(&shard.give(pay(&take(1, "ETH", 100)))), ["final"]);
+    // The first branch wins after all: the house's books are as if nothing had been.
+    shard.give(again(tx, 34, SpendNews::Unseen));
+    assert_eq!(words(&shard.give(spend(tx, 5, SpendNews::Seen))), ["house 21 for 21 at 5"]);
+}
+
+#[test]
+fn a_proof_that_is_reorganised_away_sends_nothing_and_its_fee_is_the_houses_again() {
+    let mut shard = Shard::open();
+    let send = airborne(&mut shard, 1, "USDX");
+    let tx = sent_tx(&send);
+    let reverted = |news| {
+        let mut fact = spent(tx, 5, news);
+        fact.succeeded = false;
+        TreasuryInput::Spend(fact)
+    };
+    shard.give(reverted(SpendNews::Seen));
+    assert_eq!(words(&shard.give(reverted(SpendNews::Final))), ["impossible"]);
+    let gone = shard.give(reverted(SpendNews::Unseen));
+    assert_eq!(words(&gone), ["alarm DeepReorg", "house 0 for 21 at 5"]);
+    assert!(sends(&gone).is_empty());
+    // It pays after all, and the client has the money back: the house must hear both.
+    let paid = shard.give(again(tx, 30, SpendNews::Seen));
+    assert_eq!(words(&paid), ["alarm DeepReorg", "house 30 for 21 at 5"]);
+    let Mail::Accounts(AccountsInput::HouseSpent(said)) = &paid.messages[1].message else { panic!() };
+    assert!(said.now.as_ref().unwrap().succeeded);
+    assert_eq!(said.payment.as_ref().unwrap().amount, Amount::new(100));
+}
+
+#[test]
+fn what_consumed_the_nonce_of_a_refused_payment_is_paid_for_by_the_house() {
+    let mut shard = Shard::open();
+    let order = ordered(&mut shard, 1, "ETH");
+    let stranger = TxHash([0xee; 32]);
+    let seen = shard.give(spend(stranger, 5, SpendNews::Final));
+    assert_eq!(words(&seen), ["alarm ForeignSpend", "house 21 for 0 at 5"]);
+    assert_eq!(words(&shard.give(refused(&order, SignRefusal::NotApproved))), ["refused SignerRefused"]);
+    assert_eq!(words(&shard.give(spend(stranger, 5, SpendNews::Unseen))), ["alarm DeepReorg", "house 0 for 0 at 5"]);
+}
+
+#[test]
+fn a_replacement_that_is_signed_after_the_end_is_known_should_it_be_mined() {
+    let mut shard = Shard::open();
+    let send = airborne(&mut shard, 1, "ETH");
+    let asked = shard.give(said(&send, SendOutcome::FeeTooLow));
+    let order = orders(&shard.give(quoted(&questions(&asked)[0], quote(500)))).remove(0);
     shard.give(spend(sent_tx(&send), 5, SpendNews::Seen));
     shard.give(spend(sent_tx(&send), 5, SpendNews::Final));
-    let effects = shard.give(spend(sent_tx(&send), 5, SpendNews::Unseen));
-    assert_eq!((words(&effects), sends(&effects)), (vec!["alarm DeepReorg".to_owned()], vec![send]));
-    assert!(matches!(shard.stage(first(1)), Stage::Final(..)));
+    let late = shard.give(signed(&order));
+    assert_eq!((words(&late), sends(&late).len()), (vec!["signed 2 at 5".to_owned()], 0));
+    assert_eq!(shard.give(signed(&order)).dropped, Some("stale-reply"));
+    shard.give(spend(sent_tx(&send), 5, SpendNews::Unseen));
+    let TreasuryInput::Signed(replacement) = signed(&order) else { panic!() };
+    let mined = shard.give(again(replacement.tx, 40, SpendNews::Seen));
+    assert_eq!(words(&mined), ["house 40 for 21 at 5"], "ours, not a stranger's");
+}
+
+#[test]
+fn what_stays_of_a_payment_that_has_ended_is_small() {
+    let mut shard = Shard::open();
+    let send = airborne(&mut shard, 1, "ETH");
+    let raw = match &send.order {
+        BlockchainOrder::Send { raw, .. } => raw.len(),
+        BlockchainOrder::Estimate { .. } => panic!(),
+    };
+    let size = |shard: &Shard| {
+        let of = |(key, entity)| Treasury::encode_key(key).len() + Treasury::encode_entity(entity).len();
+        let ours = |key: &Key| matches!(key, Key::Payment(..) | Key::Slot(..) | Key::Tx(..) | Key::Spent(..));
+        shard.state.iter().filter(|(key, _)| ours(key)).map(of).sum::<usize>()
+    };
+    let live = size(&shard) - raw;
+    shard.give(spend(sent_tx(&send), 5, SpendNews::Seen));
+    shard.give(spend(sent_tx(&send), 5, SpendNews::Final));
+    let rest = size(&shard) - raw;
+    assert!(rest < 500 && rest < live * 2 / 3, "{rest} bytes besides the signed ones, of {live} while it lived");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use custos_messages::accounts::{Inclusion, PaymentRefusal};
 use custos_messages::treasury::{TakePayment, TreasuryInput};
 
 use super::{amount, at_in, at_out, fixed, policy_in, policy_out, wire};
-use crate::state::{Attempt, Bump, Fees, Flight, Lack, Order, Outlay, Payment, Purpose, Quoting, Stage};
+use crate::state::{Attempt, Bump, End, Ended, Fees, Flight, Lack, Order, Outlay, Payment, Purpose, Quoting, Stage};
 
 use wire::payment::{Purpose as WirePurpose, Stage as WireStage};
 
@@ -84,20 +84,31 @@ fn stage_out(stage: &Stage) -> WireStage {
         Stage::Signing(order) => WireStage::Signing(order_out(order)),
         Stage::Sent(flight) => WireStage::Sent(flight_out(flight)),
         Stage::Seen(flight, inclusion) => WireStage::Seen(settled(flight, inclusion)),
-        Stage::Final(flight, inclusion) => WireStage::Final(settled(flight, inclusion)),
-        Stage::Impossible(inclusion) => WireStage::Impossible(inclusion_out(inclusion)),
-        Stage::Refused(reason) => {
-            let reason = match reason {
-                PaymentRefusal::FeeAboveEnvelope => wire::RefusalReason::FeeAboveEnvelope,
-                PaymentRefusal::WalletShort => wire::RefusalReason::WalletShort,
-                PaymentRefusal::SignerRefused => wire::RefusalReason::SignerRefused,
-                PaymentRefusal::Expired => wire::RefusalReason::Expired,
-                PaymentRefusal::WouldRevert => wire::RefusalReason::WouldRevert,
-            };
-            WireStage::Refused(wire::Refusal { reason: reason.into() })
-        }
-        Stage::Parked => WireStage::Parked(wire::Empty {}),
+        // Never stored: `Desk::keep` gives an ended payment its own record.
+        Stage::Ended(_) | Stage::Parked => WireStage::Parked(wire::Empty {}),
     }
+}
+
+pub(super) fn refusal_out(reason: PaymentRefusal) -> wire::Refusal {
+    let reason = match reason {
+        PaymentRefusal::FeeAboveEnvelope => wire::RefusalReason::FeeAboveEnvelope,
+        PaymentRefusal::WalletShort => wire::RefusalReason::WalletShort,
+        PaymentRefusal::SignerRefused => wire::RefusalReason::SignerRefused,
+        PaymentRefusal::Expired => wire::RefusalReason::Expired,
+        PaymentRefusal::WouldRevert => wire::RefusalReason::WouldRevert,
+    };
+    wire::Refusal { reason: reason.into() }
+}
+
+pub(super) fn refusal_in(held: wire::Refusal) -> Result<PaymentRefusal, &'static str> {
+    Ok(match wire::RefusalReason::try_from(held.reason).map_err(|_| "refused.reason")? {
+        wire::RefusalReason::Unspecified => return Err("refused.reason"),
+        wire::RefusalReason::FeeAboveEnvelope => PaymentRefusal::FeeAboveEnvelope,
+        wire::RefusalReason::WalletShort => PaymentRefusal::WalletShort,
+        wire::RefusalReason::SignerRefused => PaymentRefusal::SignerRefused,
+        wire::RefusalReason::Expired => PaymentRefusal::Expired,
+        wire::RefusalReason::WouldRevert => PaymentRefusal::WouldRevert,
+    })
 }
 
 fn stage_in(stage: WireStage) -> Result<Stage, &'static str> {
@@ -119,23 +130,16 @@ fn stage_in(stage: WireStage) -> Result<Stage, &'static str> {
         WireStage::Signing(order) => Stage::Signing(Box::new(order_in(order)?)),
         WireStage::Sent(flight) => Stage::Sent(flight_in(flight)?),
         WireStage::Seen(held) => settled(held).map(|(flight, inclusion)| Stage::Seen(flight, inclusion))?,
-        WireStage::Final(held) => settled(held).map(|(flight, inclusion)| Stage::Final(flight, inclusion))?,
-        WireStage::Impossible(held) => Stage::Impossible(inclusion_in(held)?),
-        WireStage::Refused(held) => {
-            Stage::Refused(match wire::RefusalReason::try_from(held.reason).map_err(|_| "refused.reason")? {
-                wire::RefusalReason::Unspecified => return Err("refused.reason"),
-                wire::RefusalReason::FeeAboveEnvelope => PaymentRefusal::FeeAboveEnvelope,
-                wire::RefusalReason::WalletShort => PaymentRefusal::WalletShort,
-                wire::RefusalReason::SignerRefused => PaymentRefusal::SignerRefused,
-                wire::RefusalReason::Expired => PaymentRefusal::Expired,
-                wire::RefusalReason::WouldRevert => PaymentRefusal::WouldRevert,
-            })
+        WireStage::Final(held) => {
+            settled(held).map(|(flight, paid)| Stage::Ended(Box::new(Ended::mined(End::Final(paid), &flight))))?
         }
+        WireStage::Impossible(held) => Stage::Ended(Box::new(Ended::consumed(inclusion_in(held)?))),
+        WireStage::Refused(held) => Stage::Ended(Box::new(Ended::refused(refusal_in(held)?))),
         WireStage::Parked(_) => Stage::Parked,
     })
 }
 
-fn inclusion_out(held: &Inclusion) -> wire::Inclusion {
+pub(super) fn inclusion_out(held: &Inclusion) -> wire::Inclusion {
     wire::Inclusion {
         tx: held.tx.0.to_vec(),
         nonce: held.nonce,
@@ -145,7 +149,7 @@ fn inclusion_out(held: &Inclusion) -> wire::Inclusion {
     }
 }
 
-fn inclusion_in(held: wire::Inclusion) -> Result<Inclusion, &'static str> {
+pub(super) fn inclusion_in(held: wire::Inclusion) -> Result<Inclusion, &'static str> {
     Ok(Inclusion {
         tx: TxHash(fixed(&held.tx, "inclusion.tx")?),
         nonce: held.nonce,

@@ -8,7 +8,7 @@ use custos_domain::{
     AccountId, Amount, Asset, AssetId, AssetKind, BlockHash, BlockRef, ChainId, CommandId, Digest, EthAddress, Fee, Intent,
     IntentId, Millis, NodeName, OfficerId, SagaId, TenantId, Timestamp, TxHash, WalletId,
 };
-use custos_messages::accounts::{AccountsInput, PaymentNews};
+use custos_messages::accounts::{AccountsInput, Inclusion, PaymentNews};
 use custos_messages::blockchain::{BlockchainCommand, BlockchainOrder};
 use custos_messages::treasury::Watching;
 use custos_messages::treasury::{
@@ -20,7 +20,7 @@ use custos_messages::watch::{AddressRole, WatchRecord};
 use custos_messages::{Mail, SignedPolicy, Source};
 use custos_policy::{AssetPolicy, ChainPolicy, Policy};
 use custos_saga::machine::{Cause, Command, Context, Effects, Machine, TimerChange, TimerId, View};
-use custos_treasury::{Entity, Key, Payment, Stage, Treasury};
+use custos_treasury::{End, Entity, Key, Payment, Stage, Treasury};
 
 pub const PARTITIONS: u32 = 2;
 pub const HOT: EthAddress = EthAddress([9; 20]);
@@ -150,6 +150,14 @@ impl Shard {
     pub fn payment(&self, intent: IntentId) -> &Payment {
         match &self.state[&Key::Payment(wallet(), intent)] {
             Entity::Payment(payment) => payment,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// How the payment came out.
+    pub fn end(&self, intent: IntentId) -> &End {
+        match &self.state[&Key::Payment(wallet(), intent)] {
+            Entity::Closed(closed) => &closed.ended.end,
             other => panic!("{other:?}"),
         }
     }
@@ -319,7 +327,7 @@ pub fn spend(tx: TxHash, nonce: u64, news: SpendNews) -> TreasuryInput {
     TreasuryInput::Spend(spent(tx, nonce, news))
 }
 
-/// What accounts is told, in words: `taken`, `signed 1 at 5`, `alarm FeeEnvelopeReached`, `mark 4 to 0`.
+/// What accounts is told, in words: `taken`, `signed 1 at 5`, `house 21 for 0 at 5` (the fee now for the fee that was settled), `alarm FeeEnvelopeReached`, `mark 4 to 0`.
 pub fn words(effects: &Effects) -> Vec<String> {
     let word = |outbound: &custos_saga::machine::Outbound| match &outbound.message {
         Mail::Accounts(AccountsInput::Payment(fact)) => match &fact.news {
@@ -331,6 +339,10 @@ pub fn words(effects: &Effects) -> Vec<String> {
             PaymentNews::Final(_) => "final".to_owned(),
             PaymentNews::Impossible(_) => "impossible".to_owned(),
         },
+        Mail::Accounts(AccountsInput::HouseSpent(said)) => {
+            let fee = |inclusion: &Option<Inclusion>| inclusion.as_ref().map_or(0, |held| held.fee.base_units());
+            format!("house {} for {} at {}", fee(&said.now), fee(&said.settled), said.nonce)
+        }
         Mail::Accounts(AccountsInput::Alarm(alarm)) => format!("alarm {:?}", alarm.code),
         Mail::Accounts(AccountsInput::AddressReady(ready)) => format!("ready {}", ready.path),
         Mail::Accounts(AccountsInput::BlockMark(mark)) => {
