@@ -4,6 +4,7 @@
 //! that is killed. What is shown is what the parts did: the narrator speaks to them as a bank would, by REST.
 
 mod bank;
+mod ground;
 mod scenes;
 mod town;
 mod worker;
@@ -16,18 +17,23 @@ use anyhow::{Context, bail};
 use clap::Args;
 use custos_domain::{AssetId, EthAddress, TenantId};
 use custos_wallet::WorkFactor;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
 use crate::home::{Home, Pace, Plan, Ports, TokenPlan, create};
+use crate::parts::Part;
 use crate::{provision, say};
 
 pub use bank::Bank;
-use scenes::Scenes;
+use ground::{Ground, Wishes};
+use scenes::{KillPoint, Scenes};
 use town::Town;
 use worker::Worker;
 
 /// An address on the demonstration's screening list.
 const REFUSED: EthAddress = EthAddress([0xde; 20]);
+/// What a shell says of a command that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
 /// Shards of each machine.
 const PARTITIONS: u32 = 2;
 
@@ -36,17 +42,18 @@ pub struct DemoArgs {
     /// End after the last scene instead of staying open.
     #[arg(long)]
     exit: bool,
-    /// Where the worker is killed: `guard-recorded` (after the guard's record, before the signature is told), `before-sign`,
-    /// `open-transaction:STEP` (inside the open transaction) or `STEP` (right after its commit), with a step of docs/sagas/withdrawal.md.
-    #[arg(long, value_name = "POINT", default_value = "guard-recorded")]
-    kill_at: String,
+    /// Where the worker is killed: `guard-recorded` (the guard's record is made, the signature is not told yet), `before-sign`, STEP (right
+    /// after the commit of that step of the withdrawal) or `open-transaction:STEP` (before it). Any other word lists them all.
+    #[arg(long, value_name = "STEP", default_value = "guard-recorded")]
+    kill_at: KillPoint,
     /// Keep everything in this folder, which must not exist yet.
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
-    /// Use Apache Kafka at this address instead of the embedded journal. The cluster must not hold an installation yet.
+    /// Use Apache Kafka at this address instead of the embedded journal. The cluster must not hold an installation; the topics that the
+    /// demonstration makes are removed in the end, unless --keep is given.
     #[arg(long, value_name = "HOST:PORT")]
     kafka: Option<String>,
-    /// Use PostgreSQL instead of SQLite files. The database must be empty.
+    /// Use PostgreSQL instead of SQLite files, in a fresh schema that is removed in the end, unless --keep is given.
     #[arg(long, value_name = "URL")]
     postgres: Option<String>,
     /// Use an Ethereum development node instead of the embedded chain, such as anvil: its first unlocked account pays the deposits. Never a
@@ -60,37 +67,90 @@ pub struct DemoArgs {
 /// # Errors
 /// Something cannot be started, or does not come out as it should.
 pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
-    let temporary = tempfile::Builder::new().prefix("custos-demo-").tempdir()?;
-    let folder = args.keep.clone().unwrap_or_else(|| temporary.path().join("home"));
-    if folder.exists() {
-        bail!("{} exists already: a demonstration starts clean", folder.display());
+    let mut stop = Stop::new()?;
+    let wishes = Wishes { keep: args.keep.clone(), kafka: args.kafka.clone(), postgres: args.postgres.clone() };
+    let ground = Ground::claim(wishes).await?;
+    let exit = args.exit;
+    let site = Site { folder: ground.folder().to_path_buf(), postgres: ground.postgres() };
+    let about = ground.schema().map(|schema| format!("PostgreSQL, in a schema of its own: {schema}"));
+    let mut played = tokio::spawn(async move { play(&args, &site, about).await });
+    let outcome = tokio::select! {
+        outcome = &mut played => outcome?,
+        () = stop.come() => {
+            // Whatever it was doing, its worker ends with it.
+            played.abort();
+            drop(played.await);
+            say("\ninterrupted: the worker is gone");
+            ground.give_back().await?;
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+    };
+    match outcome {
+        Ok((scenes, matched)) => {
+            say(&format!("\nbooks match the chains: {}", if matched { "yes" } else { "no" }));
+            if !exit {
+                scenes.invite();
+                stop.come().await;
+                say("\nstopping");
+            }
+            scenes.close().await?;
+            ground.give_back().await?;
+            Ok(if matched { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Err(error) => {
+            ground.leave().await;
+            Err(error)
+        }
     }
+}
+
+/// Where the demonstration is built.
+struct Site {
+    folder: PathBuf,
+    postgres: Option<String>,
+}
+
+async fn play(args: &DemoArgs, site: &Site, databases: Option<String>) -> anyhow::Result<(Scenes, bool)> {
     let town = match &args.ethereum {
         Some(url) => Town::at(url).await.context("--ethereum")?,
         None => Town::embedded().await.context("the embedded chain")?,
     };
-    let home = create(&folder, &plan(&args, &town)?)?;
+    let home = create(&site.folder, &plan(args, site, &town)?)?;
     let config = prepare(&home.config).await?;
-    let worker = Worker::start(&home.config, None)?;
-    introduce(&args, &town, &home, &worker);
+    let worker = Worker::start(&home.config, None).await?;
+    introduce(args, databases, &town, &home, &worker);
     let mut scenes = Scenes::new(town, home, config, worker)?;
-    let matched = match scenes.play(&args.kill_at).await {
-        Ok(matched) => matched,
-        Err(error) => {
-            let kept = temporary.keep();
-            say(&format!("what it left, logs included, is in {}", args.keep.unwrap_or(kept).display()));
-            return Err(error);
-        }
-    };
-    say(&format!("\nbooks match the chains: {}", if matched { "yes" } else { "no" }));
-    if !args.exit {
-        scenes.stay().await?;
-    }
-    scenes.close()?;
-    Ok(if matched { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let matched = scenes.play(&args.kill_at).await?;
+    Ok((scenes, matched))
 }
 
-fn plan(args: &DemoArgs, town: &Town) -> anyhow::Result<Plan> {
+/// The orders to stop.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Stop {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for any of them.
+    async fn come(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+}
+
+fn plan(args: &DemoArgs, site: &Site, town: &Town) -> anyhow::Result<Plan> {
     let free = || -> anyhow::Result<SocketAddr> { Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?) };
     Ok(Plan {
         tenant: TenantId::new("demo-bank")?,
@@ -102,7 +162,7 @@ fn plan(args: &DemoArgs, town: &Town) -> anyhow::Result<Plan> {
             Some(brokers) => format!("kafka = \"{brokers}\""),
             None => "embedded = \"journal\"".to_owned(),
         },
-        postgres: args.postgres.clone(),
+        postgres: site.postgres.clone(),
         partitions: PARTITIONS,
         pace: Pace::FAST,
         ports: Ports { gateway: free()?, health: free()?, ops: free()? },
@@ -119,9 +179,6 @@ async fn prepare(path: &Path) -> anyhow::Result<Config> {
     if !report.differences.is_empty() {
         bail!("the log is not as it must be:\n{}", report.differences.join("\n"));
     }
-    if !report.done.iter().any(|line| line.contains("first manifest")) {
-        bail!("the log holds an installation already: a demonstration starts clean");
-    }
     Ok(config)
 }
 
@@ -129,23 +186,32 @@ fn gateway(config: &Config) -> String {
     format!("http://{}", config.gateway_at.map_or_else(String::new, |address| address.to_string()))
 }
 
-fn introduce(args: &DemoArgs, town: &Town, home: &Home, worker: &Worker) {
-    let stand_in = |given: bool, real: &str, here: &str| if given { real.to_owned() } else { here.to_owned() };
+fn introduce(args: &DemoArgs, databases: Option<String>, town: &Town, home: &Home, worker: &Worker) {
+    let row = |name: &str, here: &str, instead: &str| {
+        say(&format!("  {name:<10}  {}", format!("{here:<50}  {instead}").trim_end()));
+    };
     say("Custos, the custody core that a bank runs itself: a demonstration on one machine\n");
-    say(&format!(
-        "  log         {}",
-        stand_in(args.kafka.is_some(), "Apache Kafka", "embedded journal (stands in for Apache Kafka)")
-    ));
-    say(&format!(
-        "  databases   {}",
-        stand_in(args.postgres.is_some(), "PostgreSQL", "SQLite files (stand in for PostgreSQL)")
-    ));
-    say(&format!("  chain       {}", town.about()));
-    say("  keys        a passphrase-encrypted file (stands in for your HSM)");
-    say("  screening   a list file with one address (stands in for the full service)");
-    say(&format!(
-        "  worker      process {}: accounts, treasury, chain, wallet, compliance, blockchain, gateway, projector",
-        worker.id()
-    ));
-    say(&format!("  kept in     {}", home.folder.display()));
+    row("", "here", "stands in for");
+    match &args.kafka {
+        Some(brokers) => row("log", &format!("Apache Kafka at {brokers}"), "-"),
+        None => row("log", "embedded journal, one file", "Apache Kafka (--kafka)"),
+    }
+    match &databases {
+        Some(schema) => row("databases", schema, "-"),
+        None => row("databases", "SQLite files", "PostgreSQL (--postgres)"),
+    }
+    match &args.ethereum {
+        Some(_) => row("chain", &town.about(), "your Ethereum network"),
+        None => row("chain", &town.about(), "your Ethereum node (--ethereum)"),
+    }
+    row("keys", "a file, encrypted with a passphrase", "your HSM");
+    row("screening", "a list file with one address", "the full compliance service");
+    row("bank", "this process, over REST", "your back office and its officers");
+    row("worker", &format!("process {}, everything else: the product itself", worker.id()), "-");
+    say(&format!("  {:<10}  {}", "", Part::ALL.map(|part| part.name()).join(", ")));
+    row("folder", &home.folder.display().to_string(), "");
+    say(
+        "\n  The money is worthless. The hot wallet pays what clients withdraw; held money is set aside for a withdrawal; an operation is",
+    );
+    say("  one payment's run through all parts, undone step by step when it is refused before anything was signed.");
 }

@@ -1,10 +1,12 @@
 //! Fault injection: a process that was started with `--pause-at POINT` announces on standard output that it has reached the point, and
-//! stands still there until it is killed. Without the option nothing here does anything.
+//! stands still there until it is killed. A process that was started with `--supervised` is killed when its standard input ends.
+//! Without the options nothing here does anything.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::{Arc, OnceLock};
 
 use custos_runtime::shard::Interrupt;
+use nix::sys::signal::{Signal, raise};
 
 static POINT: OnceLock<String> = OnceLock::new();
 
@@ -33,4 +35,15 @@ pub fn pass(point: &str) {
             std::thread::park();
         }
     }
+}
+
+/// From now on this process is killed, as by a loss of power, when its standard input ends: a process that stands still at a point
+/// gives nothing up in order, and whoever was to kill it may be gone.
+pub fn end_with_input() {
+    std::thread::spawn(|| {
+        let mut input = std::io::stdin();
+        while matches!(input.read(&mut [0; 64]), Ok(1..)) {}
+        // The signal cannot be refused, so nothing comes after it.
+        let _ = raise(Signal::SIGKILL);
+    });
 }

@@ -6,6 +6,7 @@ mod books;
 mod config;
 mod demo;
 mod devnode;
+mod faucet;
 mod home;
 mod interrupt;
 mod parts;
@@ -42,6 +43,8 @@ struct Cli {
 enum Command {
     /// Shows everything on this machine: deposits, withdrawals, a refusal, a kill, a reorganisation, and books that match.
     Demo(demo::DemoArgs),
+    /// Pays worthless money to an account of a demonstration, on its development node.
+    Faucet(faucet::FaucetArgs),
     /// Makes a fresh installation in a folder: keys, keystore, officers, policy, configuration.
     Init(InitArgs),
     /// Runs parts: accounts, treasury, chain, wallet, compliance, blockchain, gateway, projector, or all.
@@ -82,6 +85,9 @@ struct ServeArgs {
     /// Stand still at a named point, for fault injection.
     #[arg(long, hide = true)]
     pause_at: Option<String>,
+    /// End when standard input does: whoever started this process is gone.
+    #[arg(long, hide = true)]
+    supervised: bool,
 }
 
 #[derive(Args)]
@@ -123,6 +129,7 @@ fn report(error: &anyhow::Error) {
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Demo(args) => demo::run(args).await,
+        Command::Faucet(args) => faucet::run(args).await,
         Command::Init(args) => home::init(&args.folder, &args.plan),
         Command::Serve(args) => serve(args).await,
         Command::Topics(args) => topics(&args).await,
@@ -155,6 +162,9 @@ async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     };
     if let Some(point) = args.pause_at {
         interrupt::arm(point);
+    }
+    if args.supervised {
+        interrupt::end_with_input();
     }
     let config = Config::load(&args.config.config)?;
     let _telemetry =

@@ -1,5 +1,9 @@
 //! The scenes of the demonstration, in order; each states what it expects and fails loudly when it does not come.
 
+mod invitation;
+mod kill;
+mod story;
+
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -11,13 +15,15 @@ use serde_json::{Value, json};
 use super::REFUSED;
 use super::bank::Bank;
 use super::town::Town;
-use super::worker::{Worker, tell};
+use super::worker::Worker;
 use crate::approve::decide;
 use crate::books::sheet;
 use crate::config::Config;
 use crate::home::{Home, OFFICERS};
 use crate::secrets::read_signing_key;
-use crate::{audit, say, stage};
+use crate::{say, stage};
+
+pub use kill::KillPoint;
 
 /// How long anything may take before the demonstration gives up.
 const MOST: Duration = Duration::from_secs(60);
@@ -35,6 +41,8 @@ pub struct Scenes {
     config: Config,
     worker: Option<Worker>,
     wishes: u32,
+    /// The account that a guest is invited to act with.
+    guest: String,
 }
 
 struct Client {
@@ -59,17 +67,18 @@ impl Scenes {
     pub fn new(town: Town, home: Home, config: Config, worker: Worker) -> anyhow::Result<Self> {
         let url = super::gateway(&config);
         let (bank, officers) = (Bank::new(&url, &home.api_key)?, Bank::new(&url, &home.officer_api_key)?);
-        Ok(Self { bank, officers, town, home, config, worker: Some(worker), wishes: 0 })
+        Ok(Self { bank, officers, town, home, config, worker: Some(worker), wishes: 0, guest: String::new() })
     }
 
     /// Plays every scene; whether the books match the chain at the end.
     ///
     /// # Errors
     /// Something does not come out as it should.
-    pub async fn play(&mut self, kill_at: &str) -> anyhow::Result<bool> {
+    pub async fn play(&mut self, kill_at: &KillPoint) -> anyhow::Result<bool> {
         title("Accounts and addresses");
         let alice = self.open("alice").await?;
         let bob = self.open("bob").await?;
+        self.guest.clone_from(&alice.id);
         title("The bank funds its hot wallet; clients' ether and tokens arrive");
         self.fund(&alice).await?;
         title("Withdrawals");
@@ -90,7 +99,7 @@ impl Scenes {
         title("Blocks are rolled back after a credit");
         self.rolled_back(&bob).await?;
         title("One payment's whole story");
-        self.story(&approved).await?;
+        self.story(&approved, &[&alice, &bob]).await?;
         title("The balance sheet");
         self.balance().await
     }
@@ -190,16 +199,18 @@ impl Scenes {
     async fn approval(&mut self, alice: &Client) -> anyhow::Result<String> {
         let id = self.withdraw(alice, "ETH", "6", "0.01", &OUTSIDE).await?;
         let path = format!("/operations/{id}");
-        self.bank
-            .until(&path, MOST, |operation| operation.pointer("/metadata/awaits_approval") == Some(&Value::Bool(true)))
-            .await?;
+        self.bank.until(&path, MOST, awaits_approval).await?;
         for officer in OFFICERS.iter().take(2) {
-            let key = read_signing_key(&self.home.folder.join("officers").join(format!("{officer}.key")))?;
-            decide(&self.officers, &id, (officer, &key), Verdict::Approve).await?;
+            self.approve(&id, officer).await?;
             say(&format!("  {officer} reads the intent's bytes and signs their digest"));
         }
         self.settled(&id).await?;
         Ok(id)
+    }
+
+    async fn approve(&self, withdrawal: &str, officer: &str) -> anyhow::Result<()> {
+        let key = read_signing_key(&self.home.folder.join("officers").join(format!("{officer}.key")))?;
+        decide(&self.officers, withdrawal, (officer, &key), Verdict::Approve).await
     }
 
     async fn transfer(&mut self, alice: &Client, bob: &Client) -> anyhow::Result<()> {
@@ -247,57 +258,6 @@ impl Scenes {
         Ok(())
     }
 
-    async fn killed(&mut self, alice: &Client, kill_at: &str) -> anyhow::Result<()> {
-        self.worker.take().context("no worker")?.stop()?;
-        let mut worker = Worker::start(&self.home.config, Some(kill_at))?;
-        let outside = self.town.ether_of(&OUTSIDE).await?;
-        say(&format!("before: {}", self.balance_of(alice, "ETH").await?));
-        let wish = self.wish();
-        let body = json!({ "asset": "ETH", "amount": "2", "to": OUTSIDE.to_string(), "fee_max": "0.01" });
-        let path = format!("/accounts/{}/withdrawals", alice.id);
-        // The answer may never come: the worker may stand still before it is given.
-        let asked = self.bank.post(&path, &wish, &body);
-        let asked = tokio::time::timeout(Duration::from_secs(5), asked).await;
-        let paused = tokio::task::spawn_blocking(move || worker.wait_paused(MOST).map(|reached| (worker, reached)));
-        let (worker, reached) = paused.await??;
-        if !reached {
-            bail!("the worker never came to `{kill_at}`: see docs/sagas/withdrawal.md for the steps");
-        }
-        let last = self.last_step(&asked.ok().and_then(Result::ok).map(|answer| answer.body)).await;
-        let id = worker.id();
-        let status = worker.kill()?;
-        say(&format!("worker {id} stood at `{kill_at}`; last step read before: {last}; SIGKILL: {}", tell(status)));
-        self.audit_now().await?;
-        self.worker = Some(Worker::start(&self.home.config, None)?);
-        say("a new worker takes every shard over and goes on");
-        // The bank repeats its request under the same key, as it must when it does not know.
-        let operation = self.bank.accepted(&path, &wish, &body).await?;
-        self.settled(&operation).await?;
-        say(&format!("after:  {}", self.balance_of(alice, "ETH").await?));
-        let paid = self.town.ether_of(&OUTSIDE).await?.minus(outside)?;
-        if paid != Amount::parse("2", 18)? {
-            bail!("exactly 2 ETH should have been paid, not {}", paid.to_decimal(18));
-        }
-        say("paid exactly once: the destination has 2 ETH more");
-        Ok(())
-    }
-
-    async fn last_step(&self, receipt: &Option<Value>) -> String {
-        let Some(id) = receipt.as_ref().map(|receipt| text(receipt, "/id").to_owned()) else { return "none".to_owned() };
-        let read = tokio::time::timeout(Duration::from_secs(3), self.bank.get(&format!("/operations/{id}"))).await;
-        let step =
-            |operation: &Value| format!("{} ({})", text(operation, "/metadata/step"), text(operation, "/metadata/phase"));
-        read.ok().and_then(Result::ok).as_ref().map_or_else(|| "none".to_owned(), step)
-    }
-
-    /// Between the kill and the restart nobody holds the log: what the dead worker left is proven now.
-    async fn audit_now(&self) -> anyhow::Result<()> {
-        let config = self.config.clone();
-        let (lines, proven) = tokio::task::spawn_blocking(move || audit::audit(&config, Vec::new(), false)).await??;
-        lines.iter().for_each(|line| say(&format!("  {line}")));
-        if proven { Ok(()) } else { bail!("what the killed worker left is not proven") }
-    }
-
     async fn rolled_back(&self, bob: &Client) -> anyhow::Result<()> {
         if let Some(why) = self.town.why_no_reorganisation() {
             say(&format!("SKIPPED: {why}; the embedded chain shows this scene"));
@@ -330,16 +290,6 @@ impl Scenes {
         Ok(())
     }
 
-    async fn story(&self, withdrawal: &str) -> anyhow::Result<()> {
-        let story = self.bank.get(&format!("/operations/{withdrawal}/story")).await?;
-        for event in items(&story) {
-            let data = event.get("data").cloned().unwrap_or_default().to_string();
-            let short: String = data.chars().take(150).collect();
-            say(&format!("  {} {:<44} {short}", text(event, "/time"), text(event, "/type")));
-        }
-        Ok(())
-    }
-
     async fn balance(&self) -> anyhow::Result<bool> {
         let model = stage::read_model(&self.config).await?;
         let reader = self.config.balances_at.as_deref().context("no reader of balances")?;
@@ -354,50 +304,30 @@ impl Scenes {
             tokio::time::sleep(Duration::from_millis(300)).await;
         };
         sheet(&books).iter().for_each(|line| say(line));
-        say("\nnot yet: Bitcoin, trades, sweeping, the full compliance service, roles and single sign-on, the web console");
+        if books.matches() && self.town.why_no_reorganisation().is_none() {
+            say("the alarms are of the blocks that were rolled back: a human is to see that money was final and was not");
+        }
+        title("What it is not yet");
+        say(
+            "Bitcoin, trades, sweeping, travel rule, the full compliance service, roles and single sign-on, a web console, HSM",
+        );
         Ok(books.matches())
-    }
-
-    /// Stays open until a signal.
-    ///
-    /// # Errors
-    /// No signal can be awaited.
-    pub async fn stay(&self) -> anyhow::Result<()> {
-        let url = super::gateway(&self.config);
-        let key = &self.home.api_key;
-        let officer = self.home.folder.join("officers").join("anna.key");
-        title("Open for you, until Ctrl-C");
-        say(&format!("API key    {key}"));
-        say(&format!("documents  {url}/docs"));
-        say(&format!("faucet     curl -s {} -H 'content-type: application/json' \\", self.town.url()));
-        say(
-            "             -d '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"dev_faucet\",\"params\":[\"0x…\",\"0xde0b6b3a7640000\"]}'",
-        );
-        say(&format!("accounts   curl -s -H 'Authorization: Bearer {key}' {url}/v1/accounts"));
-        say(&format!("books      curl -s -H 'Authorization: Bearer {key}' {url}/v1/reconciliation"));
-        say(
-            "withdraw   curl -s -H 'Authorization: Bearer …' -H 'Idempotency-Key: \"mine-1\"' -H 'content-type: application/json' \\",
-        );
-        say(&format!(
-            "             {url}/v1/accounts/ACCOUNT/withdrawals -d '{{\"asset\":\"ETH\",\"amount\":\"6\",\"to\":\"{OUTSIDE}\",\"fee_max\":\"0.01\"}}'"
-        ));
-        say(&format!(
-            "approve    custos approve OPERATION --gateway {url} --api-key {} --officer anna --key {}",
-            self.home.officer_api_key,
-            officer.display()
-        ));
-        say(&format!("saga       custos saga OPERATION --config {}", self.home.config.display()));
-        tokio::signal::ctrl_c().await?;
-        Ok(())
     }
 
     /// Stops the worker in order.
     ///
     /// # Errors
     /// It does not end in order.
-    pub fn close(&mut self) -> anyhow::Result<()> {
-        self.worker.take().map_or(Ok(()), Worker::stop)
+    pub async fn close(mut self) -> anyhow::Result<()> {
+        match self.worker.take() {
+            Some(worker) => worker.stop().await,
+            None => Ok(()),
+        }
     }
+}
+
+fn awaits_approval(operation: &Value) -> bool {
+    operation.pointer("/metadata/awaits_approval") == Some(&Value::Bool(true))
 }
 
 fn items(page: &Value) -> impl Iterator<Item = &Value> {

@@ -87,7 +87,7 @@ impl Town {
     /// What serves it, for people.
     pub fn about(&self) -> String {
         match &self.embedded {
-            Some(_) => format!("embedded Ethereum chain at {} (stands in for your node)", self.node.url()),
+            Some(_) => format!("embedded Ethereum chain at {}", self.node.url()),
             None => format!("{} at {}, chain {}", self.node.version(), self.node.url(), self.node.number()),
         }
     }

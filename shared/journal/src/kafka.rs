@@ -57,6 +57,23 @@ impl KafkaJournal {
     pub fn producers_opened(&self) -> u64 {
         self.shared.producers_opened.load(Ordering::Relaxed)
     }
+
+    /// The topics of Custos that the cluster has already.
+    ///
+    /// # Errors
+    /// The cluster does not answer.
+    pub fn topics_there(&self) -> Result<Vec<Topic>, JournalError> {
+        self.shared.watermarks.there()
+    }
+
+    /// Deletes every topic that Custos uses, with everything in it. There is no way back: for installations that were made to be
+    /// thrown away. Topics that are not there are none to delete.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or refuses.
+    pub fn remove_topics(&self) -> Result<(), JournalError> {
+        topics::remove(&self.shared)
+    }
 }
 
 impl Shared {

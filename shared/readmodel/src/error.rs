@@ -12,6 +12,12 @@ pub enum ReadError {
         /// What was given before the colon.
         scheme: String,
     },
+    /// A schema's name that PostgreSQL would not take as one word.
+    #[error("`{name}` is not a schema's name: small letters, digits and underscores")]
+    Schema {
+        /// The name.
+        name: String,
+    },
     /// The schema could not be brought up to date.
     #[error("the schema of the read model could not be brought up to date")]
     Migrate(#[source] sqlx::migrate::MigrateError),
@@ -136,6 +142,7 @@ impl ReadError {
             Self::Sql { source, .. } => sql_remedy(source),
             Self::Raced { .. } | Self::Behind { .. } => Remedy::Retry,
             Self::Scheme { .. }
+            | Self::Schema { .. }
             | Self::Migrate(_)
             | Self::Gap { .. }
             | Self::Broken { .. }

@@ -18,6 +18,7 @@ mod operations;
 mod page;
 mod payments;
 mod projection;
+mod room;
 mod rows;
 mod schema;
 
@@ -41,6 +42,7 @@ pub use operations::{Operation, OperationFilter, OperationStep};
 pub use page::{Cursor, Page, PageRequest};
 pub use payments::{Approval, DecisionView, Payment, ScreeningView, Signature};
 pub use projection::{Applied, Arrival, Projection};
+pub use room::{create_schema, drop_schema, in_schema};
 
 /// Connections at once. SQLite writes with one at a time whatever the number.
 const CONNECTIONS: u32 = 8;

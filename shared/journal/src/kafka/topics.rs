@@ -59,6 +59,24 @@ pub(super) fn provision(shared: &Shared, wanted: &Provision) -> Result<Vec<Strin
     Ok(differences)
 }
 
+/// Deletes every topic and waits until it is gone.
+pub(super) fn remove(shared: &Shared) -> Result<(), JournalError> {
+    const REMOVAL: &str = "delete topics";
+    let admin: AdminClient<DefaultClientContext> =
+        shared.settings.client().create().map_err(|error| failure(REMOVAL, &error))?;
+    let options = AdminOptions::new()
+        .request_timeout(Some(shared.settings.answer_timeout))
+        .operation_timeout(Some(shared.settings.answer_timeout));
+    let names = Topic::ALL.map(Topic::name);
+    for result in block_on(admin.delete_topics(&names, &options)).map_err(|error| failure(REMOVAL, &error))? {
+        match result {
+            Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
+            Err((name, code)) => return Err(JournalError::Misconfigured(format!("{name} cannot be deleted: {code}"))),
+        }
+    }
+    Ok(())
+}
+
 /// A topic as it is to be created.
 struct Plan {
     topic: Topic,

@@ -56,6 +56,17 @@ impl Watermarks {
         u32::try_from(found.partitions().len()).map_err(|_| missing())
     }
 
+    /// Which topics the cluster has.
+    pub(super) fn there(&self) -> Result<Vec<Topic>, JournalError> {
+        let metadata = self
+            .committed
+            .client()
+            .fetch_metadata(None, self.answer_timeout)
+            .map_err(|error| failure("list topics", &error))?;
+        self.serve();
+        Ok(metadata.topics().iter().filter_map(|found| Topic::from_name(found.name())).collect())
+    }
+
     /// First and next offset for a reader of committed records.
     pub(super) fn committed(&self, topic: Topic, partition: u32) -> Result<(u64, u64), JournalError> {
         self.ask(&self.committed, topic, partition)
