@@ -160,8 +160,8 @@ async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     } else {
         args.parts.iter().map(|part| part.parse()).collect::<anyhow::Result<Vec<Part>>>()?
     };
-    if let Some(point) = args.pause_at {
-        interrupt::arm(point);
+    if let Some(point) = &args.pause_at {
+        interrupt::arm(point)?;
     }
     if args.supervised {
         interrupt::end_with_input();

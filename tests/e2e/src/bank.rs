@@ -1,5 +1,7 @@
 //! The bank: a client of the REST door, with an idempotency key for each wish; and its officers.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use alloy::primitives::Address;
@@ -13,11 +15,12 @@ use crate::wait::{LONG, SHORT, until};
 
 const ANSWER: Duration = Duration::from_secs(40);
 
-/// A client of the gateway.
+/// A client of the gateway, or of several that stand for one bank: then each request goes to the next of them.
 #[derive(Clone, Debug)]
 pub struct Bank {
     client: Client,
-    base: String,
+    doors: Vec<String>,
+    turn: Arc<AtomicUsize>,
     key: String,
 }
 
@@ -54,7 +57,19 @@ impl Bank {
     /// No client can be made.
     pub fn new(base: &str, key: &str) -> anyhow::Result<Self> {
         let client = Client::builder().timeout(ANSWER).build()?;
-        Ok(Self { client, base: base.to_owned(), key: key.to_owned() })
+        Ok(Self { client, doors: vec![base.to_owned()], turn: Arc::default(), key: key.to_owned() })
+    }
+
+    /// The same client, which also knows the gateway at `base`.
+    #[must_use]
+    pub fn with_door(mut self, base: &str) -> Self {
+        self.doors.push(base.to_owned());
+        self
+    }
+
+    fn door(&self) -> &str {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(self.doors.len()).unwrap_or_default();
+        self.doors.get(turn).map_or("", String::as_str)
     }
 
     /// A request as it comes: status and body.
@@ -68,7 +83,7 @@ impl Bank {
         key: Option<&str>,
         body: Option<&Value>,
     ) -> anyhow::Result<(u16, Value)> {
-        let mut request = self.client.request(method, format!("{}/v1{path}", self.base)).bearer_auth(&self.key);
+        let mut request = self.client.request(method, format!("{}/v1{path}", self.door())).bearer_auth(&self.key);
         if let Some(key) = key {
             request = request.header("Idempotency-Key", format!("\"{key}\""));
         }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use alloy::consensus::{Transaction, TxEip1559, TxEnvelope, transaction::SignerRecoverable};
 use alloy::eips::eip2718::{Decodable2718, Encodable2718};
@@ -38,6 +39,8 @@ const GAS_CREATE: u64 = 3_000_000;
 pub struct Ethereum {
     kind: Kind,
     rpc: Rpc,
+    /// When requests began to be counted, in milliseconds since 1970.
+    began_ms: u64,
     faucet: Mutex<BTreeMap<TxHash, Bytes>>,
 }
 
@@ -61,10 +64,11 @@ impl Ethereum {
     /// # Errors
     /// It does not start.
     pub async fn dev() -> anyhow::Result<Self> {
+        let began_ms = host_ms();
         let chain = DevChain::new(Settings { chain_number: NUMBER, ..Settings::default() })?;
         let server = chain.serve(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
         let rpc = Rpc::new(&server.url())?;
-        Ok(Self { kind: Kind::Dev { chain, server }, rpc, faucet: Mutex::default() })
+        Ok(Self { kind: Kind::Dev { chain, server }, rpc, began_ms, faucet: Mutex::default() })
     }
 
     /// An Ethereum node as a process of its own.
@@ -91,8 +95,10 @@ impl Ethereum {
     pub async fn of(anvil: Anvil) -> anyhow::Result<Self> {
         let rpc = Rpc::new(&anvil.url())?;
         rpc.call("anvil_setBalance", json!([dev_address(0), U256::from(1_000_000 * ETHER)])).await?;
+        let began_ms = host_ms();
         let recorder = Recorder::before(anvil.url()).await?;
-        Ok(Self { kind: Kind::Anvil { _anvil: Box::new(anvil), recorder }, rpc, faucet: Mutex::default() })
+        let kind = Kind::Anvil { _anvil: Box::new(anvil), recorder };
+        Ok(Self { kind, rpc, began_ms, faucet: Mutex::default() })
     }
 
     /// The development chain itself, for what only it can do.
@@ -202,6 +208,22 @@ impl Ethereum {
     /// # Errors
     /// Something was sent that is not a transaction.
     pub fn sends(&self, from: Address) -> anyhow::Result<Vec<(Bytes, TxEnvelope)>> {
+        Ok(self.sends_in_time(from)?.into_iter().map(|(_, raw, tx)| (raw, tx)).collect())
+    }
+
+    /// When the node was first given each transaction of `from`, in milliseconds since 1970, as far back as its log goes.
+    ///
+    /// # Errors
+    /// Something was sent that is not a transaction.
+    pub fn first_sends(&self, from: Address) -> anyhow::Result<BTreeMap<TxHash, u64>> {
+        let mut first = BTreeMap::new();
+        for (at_ms, _, tx) in self.sends_in_time(from)? {
+            first.entry(*tx.tx_hash()).or_insert(at_ms);
+        }
+        Ok(first)
+    }
+
+    fn sends_in_time(&self, from: Address) -> anyhow::Result<Vec<(u64, Bytes, TxEnvelope)>> {
         let asked: Vec<Request> = match &self.kind {
             Kind::Dev { chain, .. } => chain.requests(),
             Kind::Anvil { recorder, .. } => recorder.requests(),
@@ -212,7 +234,7 @@ impl Ethereum {
             let raw = Bytes::from_str(raw).context("a send of no bytes")?;
             let tx = TxEnvelope::decode_2718(&mut raw.as_ref()).context("a send of no transaction")?;
             if tx.recover_signer()? == from {
-                sends.push((raw, tx));
+                sends.push((self.began_ms.saturating_add(request.at_ms), raw, tx));
             }
         }
         Ok(sends)
@@ -326,6 +348,12 @@ impl Ethereum {
         sent.insert(hash, raw);
         Ok(hash)
     }
+}
+
+/// Milliseconds since 1970.
+fn host_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Both fee fields of a transaction.

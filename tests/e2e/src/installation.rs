@@ -1,8 +1,11 @@
 //! An installation of the product in a folder of its own, and the configurations of its processes.
 
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::{Context, bail};
 use tempfile::TempDir;
@@ -83,6 +86,15 @@ pub struct Installation {
     program: PathBuf,
     gateway: SocketAddr,
     blockchain: SocketAddr,
+    seats: BTreeMap<String, Seat>,
+}
+
+/// What a process has to itself that is the second of its kind: both listen, answer and remember for themselves.
+#[derive(Clone, Copy, Debug)]
+struct Seat {
+    ops: SocketAddr,
+    /// Where its gateway listens, and which instance of the gateways it is.
+    gateway: Option<(SocketAddr, u32)>,
 }
 
 impl Installation {
@@ -105,7 +117,8 @@ impl Installation {
         arguments.extend_from_slice(more);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         process::run(folder.path(), &program, &arguments).await?.success().context("custos init")?;
-        let installation = Self { folder: Some(folder), path, program, gateway, blockchain };
+        let seats = BTreeMap::new();
+        let installation = Self { folder: Some(folder), path, program, gateway, blockchain, seats };
         installation.run("topics", &[]).await?.success().context("custos topics")?;
         Ok(installation)
     }
@@ -149,6 +162,31 @@ impl Installation {
         Ok(std::fs::read_to_string(&path).with_context(|| path.display().to_string())?.trim().to_owned())
     }
 
+    /// Gives the process `name` a seat of its own, beside another with the same parts: its own ports, its own partition of
+    /// gateway's answers and its own checkpoint of the signing guard. Gives where its REST listens, if it holds `gateway`.
+    ///
+    /// # Errors
+    /// There is no free port.
+    pub fn seat(&mut self, name: &str, parts: &[Part]) -> anyhow::Result<Option<String>> {
+        let instance = 1 + u32::try_from(self.seats.values().filter(|seat| seat.gateway.is_some()).count())?;
+        let gateway = if parts.contains(&Part::Gateway) { Some((free_port()?, instance)) } else { None };
+        self.seats.insert(name.to_owned(), Seat { ops: free_port()?, gateway });
+        Ok(gateway.map(|(at, _)| format!("http://{at}")))
+    }
+
+    /// A setting of the process `name` as it was last started, such as `process.health`.
+    ///
+    /// # Errors
+    /// It was never started, or has no such setting.
+    pub fn setting(&self, name: &str, path: &str) -> anyhow::Result<String> {
+        let text = std::fs::read_to_string(self.path.join(format!("custos-{name}.toml")))?;
+        let mut value = Value::Table(text.parse()?);
+        for step in path.split('.') {
+            value = value.get(step).cloned().with_context(|| format!("no setting {path} of {name}"))?;
+        }
+        Ok(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    }
+
     /// Runs `custos COMMAND --config custos.toml ARGUMENTS` to its end.
     ///
     /// # Errors
@@ -187,12 +225,26 @@ impl Installation {
     fn configure(&self, name: &str, parts: &[Part]) -> anyhow::Result<PathBuf> {
         let mut config: Table = std::fs::read_to_string(self.path.join("custos.toml"))?.parse()?;
         config.insert("member".to_owned(), Value::from(name));
-        let ops = if parts.contains(&Part::Blockchain) { self.blockchain } else { free_port()? };
+        let seat = self.seats.get(name);
+        let ops = match seat {
+            Some(seat) => seat.ops,
+            None if parts.contains(&Part::Blockchain) => self.blockchain,
+            None => free_port()?,
+        };
         let process = section(&mut config, "process")?;
         process.insert("health".to_owned(), Value::from(free_port()?.to_string()));
         process.insert("ops".to_owned(), Value::from(ops.to_string()));
         process.remove("advertise");
-        section(&mut config, "gateway")?.insert("blockchain".to_owned(), Value::from(self.blockchain.to_string()));
+        let gateway = section(&mut config, "gateway")?;
+        gateway.insert("blockchain".to_owned(), Value::from(self.blockchain.to_string()));
+        if let Some(seat) = seat {
+            if let Some((at, instance)) = seat.gateway {
+                gateway.insert("listen".to_owned(), Value::from(at.to_string()));
+                gateway.insert("instance".to_owned(), Value::from(i64::from(instance)));
+            }
+            let checkpoint = format!("guard-{name}.checkpoint");
+            section(&mut config, "wallet")?.insert("checkpoint".to_owned(), Value::from(checkpoint));
+        }
         let path = self.path.join(format!("custos-{name}.toml"));
         std::fs::write(&path, toml::to_string(&config)?)?;
         Ok(path)
@@ -214,8 +266,23 @@ fn section<'c>(config: &'c mut Table, name: &str) -> anyhow::Result<&'c mut Tabl
     config.get_mut(name).and_then(Value::as_table_mut).with_context(|| format!("no section `{name}`"))
 }
 
+/// A port that nothing listens on, below those that the system gives to outgoing connections: a process that is started again
+/// must find its port free, however many connections were made in the meantime.
 fn free_port() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 22_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test programs run beside each other, so each begins somewhere else.
+    let begin = u16::try_from(RandomState::new().hash_one(std::process::id()) % u64::from(COUNT))?;
+    // Whoever came first has begun.
+    let _ = NEXT.compare_exchange(0, begin, Ordering::AcqRel, Ordering::Acquire);
+    for _ in 0..COUNT {
+        let port = FIRST + NEXT.fetch_add(1, Ordering::AcqRel) % COUNT;
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return Ok(listener.local_addr()?);
+        }
+    }
+    bail!("no free port")
 }
 
 /// The product's program: the one that `CUSTOS_TEST_BINARY` names, else the one that cargo builds beside this test.

@@ -102,6 +102,12 @@ impl Process {
         bail!("{what}: it ended\n{}", self.last_words())
     }
 
+    /// The line that begins with `words`, if it has printed one.
+    #[must_use]
+    pub fn said(&self, words: &str) -> Option<String> {
+        std::fs::read_to_string(&self.out).ok()?.lines().find(|line| line.starts_with(words)).map(str::to_owned)
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -132,6 +138,27 @@ impl Process {
             Ok(status) => Ok(status?),
             Err(_) => bail!("{} does not stop within {DRAIN:?}\n{}", self.name, self.last_words()),
         }
+    }
+
+    /// Stops the whole process where it stands, as a machine that hangs does; [`Self::thaw`] lets it go on.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets a frozen process go on as if nothing had been.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let pid = self.pid()?.with_context(|| format!("{} has ended\n{}", self.name, self.last_words()))?;
+        Ok(kill(pid, signal)?)
     }
 
     /// Ends it as a power cut would, and waits until it is gone.

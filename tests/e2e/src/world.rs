@@ -123,6 +123,24 @@ impl World {
         "eip155:31337"
     }
 
+    /// What the installation stands on.
+    #[must_use]
+    pub const fn ground(&self) -> &Ground {
+        &self.ground
+    }
+
+    /// Starts the process `name` beside another with the same parts. The bank and its officers use its gateway, too, if it has one.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn start_beside(&mut self, name: &str, parts: &[Part]) -> anyhow::Result<()> {
+        if let Some(door) = self.installation.seat(name, parts)? {
+            self.bank = self.bank.clone().with_door(&door);
+            self.officers = self.officers.clone().with_door(&door);
+        }
+        self.start(name, parts).await
+    }
+
     /// An address that nobody else has, the same for the same name.
     #[must_use]
     pub fn stranger(name: &str) -> Address {
@@ -137,6 +155,14 @@ impl World {
         let process = self.installation.serve(name, parts, &[]).await?;
         self.processes.insert(name.to_owned(), (process, parts.to_vec()));
         Ok(())
+    }
+
+    /// A running process.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub fn process(&self, name: &str) -> anyhow::Result<&Process> {
+        self.processes.get(name).map(|(process, _)| process).with_context(|| format!("no process `{name}`"))
     }
 
     /// Takes the process out of the world, to stop or kill it.

@@ -1,54 +1,88 @@
-//! Processes are killed while money moves: at random moments and at the two that matter most. However often that happens, every
-//! withdrawal is paid exactly once, every balance is exact, and the log still proves itself.
+//! Processes are killed while money moves: at random moments, when operations have reached a step, and inside of what must not
+//! tear. However often that happens, every withdrawal is paid exactly once, every balance is exact, and the log proves itself.
 
-mod killer;
+mod chance;
+mod fleet;
+mod history;
+mod log;
+mod moment;
+mod report;
 mod stream;
 mod takeover;
+mod takeovers;
+
+use std::time::Instant;
 
 use anyhow::ensure;
 use custos_e2e::{Part, World};
 
-use killer::{GUARD_RECORDED, Killer, OPEN_TRANSACTION};
+use chance::Chance;
+use fleet::Fleet;
+use history::History;
+use moment::{GUARD_RECORDED, OPEN_TRANSACTION, Point};
+use report::Report;
 use stream::Stream;
 
-/// How often each process is killed at a random moment.
-fn times() -> u32 {
-    if std::env::var_os("CUSTOS_TEST_LONG").is_some() { 20 } else { 3 }
+/// How often things are killed.
+struct Extent {
+    /// Each part, at random moments.
+    times: usize,
+    /// Inside an open transaction, and between guard record and reply.
+    at_points: usize,
+    /// An orchestrator that stops and goes on after others have taken over.
+    freezes: usize,
 }
 
-async fn nothing_is_lost_or_paid_twice(world: &mut World, processes: &[(&str, Vec<Part>)]) -> anyhow::Result<()> {
+impl Extent {
+    fn wanted() -> Self {
+        if std::env::var_os("CUSTOS_TEST_LONG").is_some() {
+            Self { times: 20, at_points: 10, freezes: 3 }
+        } else {
+            Self { times: 3, at_points: 2, freezes: 1 }
+        }
+    }
+}
+
+/// The most attempts to kill a process at a point.
+const INSIST: usize = 40;
+
+async fn nothing_is_lost_or_paid_twice(world: &mut World, processes: &[(String, Vec<Part>)]) -> anyhow::Result<()> {
+    let (begun, extent) = (Instant::now(), Extent::wanted());
     let mut stream = Stream::open(world).await?;
-    let mut killer = Killer::of(world, processes)?;
-    for (process, point) in points(processes) {
+    let mut fleet = Fleet::of(world, processes, Chance::from_environment()?)?;
+    while fleet.killed_least() < extent.times {
         stream.flow(world).await?;
-        killer.at(world, process, point).await?;
+        fleet.kill_some(world).await?;
     }
-    while killer.killed_least() < times() {
-        stream.flow(world).await?;
-        killer.at_random(world, &stream).await?;
+    for (part, point) in [(Part::Wallet, GUARD_RECORDED), (Part::Accounts, OPEN_TRANSACTION)] {
+        for _ in 0..INSIST {
+            if fleet.killed_at(point) >= extent.at_points {
+                break;
+            }
+            fleet.insist(world, part, Point { name: point.to_owned(), time: 1 }).await?;
+            stream.flow(world).await?;
+            fleet.kill_at_a_point(world).await?;
+        }
+        ensure!(fleet.killed_at(point) >= extent.at_points, "too few kills: {point}");
     }
+    fleet.at_ease(world).await?;
+    let killing = begun.elapsed();
     stream.ends_exact(world).await?;
     world.books_match().await?;
-    killer.stop().await?;
+    fleet.stop().await?;
+    let history = History::read(world).await?;
+    let report = Report::of(fleet.kills(), &history);
     let said = world.audit_healthy().await?;
-    eprintln!("{}{said}", killer.histogram());
-    for (what, point) in [("open transaction", OPEN_TRANSACTION), ("between guard record and reply", GUARD_RECORDED)] {
-        ensure!(killer.killed_at(point) > 0, "no process was killed in: {what}");
+    eprintln!("{}\n{}{}{said}", stream.told(), report.tables(), takeovers::told(world)?);
+    for kind in ["withdrawal", "deposit", "transfer", "issue-address"] {
+        eprintln!("{} operations of the kind {kind}", history.count(kind));
     }
-    Ok(())
-}
-
-/// Which process is killed at which point.
-fn points<'p>(processes: &[(&'p str, Vec<Part>)]) -> Vec<(&'p str, &'static str)> {
-    let of = |part: Part| processes.iter().find(|(_, parts)| parts.contains(&part)).map(|(name, _)| *name);
-    [(Part::Wallet, GUARD_RECORDED), (Part::Accounts, OPEN_TRANSACTION), (Part::Treasury, OPEN_TRANSACTION)]
-        .into_iter()
-        .filter_map(|(part, point)| Some((of(part)?, point)))
-        .collect()
+    eprintln!("{} kills in {killing:.0?}; all was exact and proven after {:.0?}", fleet.kills().len(), begun.elapsed());
+    report.covers_late_steps()
 }
 
 /// Fails while the world still stands, so that what its processes said is kept.
-async fn holds(mut world: World, processes: &[(&str, Vec<Part>)]) {
+async fn holds(mut world: World, processes: &[(String, Vec<Part>)]) {
     if let Err(error) = nothing_is_lost_or_paid_twice(&mut world, processes).await {
         panic!("{error:?}");
     }
@@ -57,22 +91,27 @@ async fn holds(mut world: World, processes: &[(&str, Vec<Part>)]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_holds_everything_is_killed_and_nothing_is_lost_or_paid_twice() {
     let world = World::embedded().await.unwrap_or_else(|error| panic!("{error:?}"));
-    holds(world, &[("all", Part::ALL.to_vec())]).await;
+    holds(world, &[("all".to_owned(), Part::ALL.to_vec())]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn parts_on_kafka_and_postgresql_are_killed_and_nothing_is_lost_or_paid_twice() {
+async fn two_of_every_part_on_kafka_and_postgresql_are_killed_and_nothing_is_lost_or_paid_twice() {
     let world = World::on_servers("kills on servers").await.unwrap_or_else(|error| panic!("{error:?}"));
-    if let Some(world) = world {
-        holds(world, &Part::ALL.map(|part| (part.name(), vec![part]))).await;
+    let Some(mut world) = world else { return };
+    let mut processes = Vec::new();
+    for part in Part::ALL {
+        let second = format!("{}-2", part.name());
+        world.start_beside(&second, &[part]).await.unwrap_or_else(|error| panic!("{error:?}"));
+        processes.extend([(part.name().to_owned(), vec![part]), (second, vec![part])]);
     }
+    holds(world, &processes).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_shards_of_a_killed_orchestrator_are_taken_over_by_another() {
-    let world = World::on_servers("a takeover on servers").await.unwrap_or_else(|error| panic!("{error:?}"));
+async fn the_shards_of_an_orchestrator_that_is_killed_or_hangs_are_taken_over_by_another() {
+    let world = World::on_servers_alone("a takeover on servers").await.unwrap_or_else(|error| panic!("{error:?}"));
     if let Some(mut world) = world
-        && let Err(error) = takeover::another_member_goes_on(&mut world).await
+        && let Err(error) = takeover::others_go_on(&mut world, Extent::wanted().freezes).await
     {
         panic!("{error:?}");
     }
