@@ -14,6 +14,7 @@ async fn money(world: &mut World) -> anyhow::Result<()> {
     world.books_match().await?;
     withdrawals::all(world).await?;
     world.books_match().await?;
+    withdrawals::settled_and_mined_again_under_another_base_fee_the_difference_is_the_houses(world).await?;
     deposits::a_power_cut_changes_nothing_and_a_deposit_goes_on_where_it_stood(world).await?;
     world.books_match().await?;
     let said = world.audit_healthy().await?;

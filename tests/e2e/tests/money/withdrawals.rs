@@ -318,3 +318,66 @@ async fn a_fee_above_the_envelope_waits_and_is_refused(world: &World, account: &
     world.chain.set_base_fee(CALM).await?;
     world.chain.mine(1).await
 }
+
+/// What stands in a house's book as the gas that it paid; a gain is below zero.
+async fn gas_of_the_house(world: &World) -> anyhow::Result<i128> {
+    let books = world.bank.books("ETH").await?;
+    let shown = text(&books, "/gas")?;
+    let units = i128::try_from(decimal(shown.trim_start_matches('-'), 18)?)?;
+    Ok(if shown.starts_with('-') { -units } else { units })
+}
+
+/// Settled, its block leaves the chain below finality, and the same bytes are mined again under another base fee: the client's books
+/// stay as they are, and the house bears the difference, whichever way it goes. At no block do books and chain differ.
+pub async fn settled_and_mined_again_under_another_base_fee_the_difference_is_the_houses(
+    world: &World,
+) -> anyhow::Result<()> {
+    let (account, address) = world.client("settled-twice").await?;
+    world.chain.pay(address, FUNDS).await?;
+    world.chain.mine(CONFIRMATIONS).await?;
+    world.bank.has(&account, "ETH", Balance::available(FUNDS)).await?;
+    for (key, base_fee) in [("dearer", CALM * 3 / 2), ("cheaper", CALM / 4)] {
+        world.chain.set_base_fee(CALM).await?;
+        world.chain.mine(1).await?;
+        let to = World::stranger(key);
+        let id = accepted(world, &account, &wish(key, "ETH", "1", to)).await?;
+        completed(&world.mine_until_done(&[&id]).await?[0])?;
+        world.books_match().await?;
+        let (client, gas) = (world.bank.balance(&account, "ETH").await?, gas_of_the_house(world).await?);
+        let (first, block) = (mined_once(world, &id).await?.1, included_at(world, &id).await?);
+
+        let depth = world.chain.head().await? - block + 1;
+        ensure!(depth >= CONFIRMATIONS, "its block was final");
+        world.chain.reorganise(depth).await?;
+        until("its bytes are in the pool again", LONG, || async {
+            for tx in signatures(world, &id).await? {
+                if world.chain.in_pool(tx).await? {
+                    return Ok(Some(()));
+                }
+            }
+            Ok(None)
+        })
+        .await?;
+        world.books_match().await.context("while no block holds it")?;
+        ensure!(world.chain.balance(to).await? == 0, "it is in no block");
+
+        world.chain.set_base_fee(base_fee).await?;
+        world.chain.mine(CONFIRMATIONS).await?;
+        world.books_match().await.context("mined again")?;
+        let second = mined_once(world, &id).await?.1;
+        ensure!(second != first && world.chain.balance(to).await? == ETHER, "{first} became {second}");
+        let more = i128::try_from(second)? - i128::try_from(first)?;
+        let now = gas_of_the_house(world).await?;
+        ensure!(now - gas == more, "the house bears {more}, but {gas} became {now}");
+        world.bank.has(&account, "ETH", client).await?;
+        let story = world.bank.story(&id).await?;
+        ensure!(story.iter().filter(|event| event.contains("house.spent")).count() == 2, "told in its story: {story:?}");
+    }
+    world.chain.set_base_fee(CALM).await?;
+    world.chain.mine(1).await
+}
+
+async fn included_at(world: &World, id: &str) -> anyhow::Result<u64> {
+    let view = world.bank.withdrawal(id).await?;
+    view.pointer("/payment/block/number").and_then(Value::as_u64).with_context(|| format!("a payment in no block: {view}"))
+}
