@@ -12,6 +12,7 @@ use custos_domain::TenantId;
 use custos_gateway::{CheckedGateway, GatewaySettings};
 use custos_journal::Provision;
 use custos_runtime::settings::Problems;
+use custos_runtime::standby::StandbySettings;
 use custos_runtime::telemetry::LogFormat;
 use custos_wallet::{WalletConfig, WalletSettings};
 use ed25519_dalek::VerifyingKey;
@@ -55,6 +56,8 @@ struct ProcessSettings {
     health: String,
     ops: String,
     advertise: Option<String>,
+    standby: Option<bool>,
+    checkpoint_dir: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -116,6 +119,8 @@ pub struct Config {
     pub ops: SocketAddr,
     /// How other processes reach `ops`.
     pub advertise: String,
+    /// How shards of other processes are followed, and where checkpoints are kept.
+    pub standby: StandbySettings,
     /// Logs and traces.
     pub telemetry: TelemetryConfig,
     /// The signer.
@@ -198,6 +203,11 @@ impl Settings {
             health: health?,
             ops,
             advertise: self.process.advertise.clone().unwrap_or_else(|| ops.to_string()),
+            standby: StandbySettings {
+                follow: self.process.standby.unwrap_or(true),
+                checkpoints: self.process.checkpoint_dir.clone(),
+                ..StandbySettings::default()
+            },
             telemetry: telemetry?,
             wallet: whole(wallet)?,
             lists: self.compliance.as_ref().map(|compliance| compliance.lists.clone()),

@@ -169,6 +169,7 @@ fn host<M: Machine>(part: Part, stage: &Stage, ended: &Sender<Ended>, inspect: I
         member: stage.config.member.clone(),
         partitions: stage.config.provision.partitions,
         shard: ShardSettings { interrupt: stage.interrupt.clone(), ..ShardSettings::new(stage.config.advertise.clone()) },
+        standby: stage.config.standby.clone(),
         metrics: stage.metrics.clone(),
         inspect,
     };

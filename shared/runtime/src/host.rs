@@ -18,7 +18,10 @@ use custos_saga::machine::Machine;
 use crate::metrics::Metrics;
 use crate::observer::Observer;
 use crate::ops::{Answer, Desk, Fact};
-use crate::shard::{Condition, Identity, Progress, Question, ShardContext, ShardSettings, ShardStop, chain, run_shard};
+use crate::shard::{
+    Condition, HeadStart, Identity, Progress, Question, ShardContext, ShardSettings, ShardStop, chain, run_shard,
+};
+use crate::standby::{Handover, Standby, StandbySettings};
 
 /// Everything that a host needs.
 pub struct HostSettings<M: Machine> {
@@ -32,6 +35,8 @@ pub struct HostSettings<M: Machine> {
     pub partitions: u32,
     /// How shards run.
     pub shard: ShardSettings,
+    /// How the shards of others are followed.
+    pub standby: StandbySettings,
     /// Counters.
     pub metrics: Metrics,
     /// Tells an operator what a state knows about a subject.
@@ -49,6 +54,7 @@ impl<M: Machine> Clone for HostSettings<M> {
             member: self.member.clone(),
             partitions: self.partitions,
             shard: self.shard.clone(),
+            standby: self.standby.clone(),
             metrics: self.metrics.clone(),
             inspect: self.inspect,
         }
@@ -75,9 +81,11 @@ struct Held {
 pub fn run_host<M: Machine>(settings: &HostSettings<M>, desk: &Desk, stop: &AtomicBool) -> Result<(), JournalError> {
     let observer = Observer::start(Arc::clone(&settings.journal), M::KIND, desk.clone(), settings.metrics.clone())
         .map_err(no_thread)?;
+    let standby = standby(settings).map_err(no_thread)?;
     let mut membership = settings.journal.join(M::KIND, &settings.member)?;
     let mut held: BTreeMap<u32, Held> = BTreeMap::new();
-    let ended = follow(settings, desk, stop, &mut *membership, &mut held);
+    let take = |partition| take(settings, desk, partition, standby.as_ref().map(Standby::handover));
+    let ended = follow::<M>(&take, stop, &mut *membership, &mut held);
     let all: Vec<u32> = held.keys().copied().collect();
     give_up(&mut held, &all);
     drop(observer);
@@ -90,8 +98,7 @@ fn no_thread(error: std::io::Error) -> JournalError {
 
 /// Follows the assignment until `stop` is raised. What is still held at the end, also after an error, is the caller's to give up.
 fn follow<M: Machine>(
-    settings: &HostSettings<M>,
-    desk: &Desk,
+    take: &dyn Fn(u32) -> Held,
     stop: &AtomicBool,
     membership: &mut dyn Membership,
     held: &mut BTreeMap<u32, Held>,
@@ -106,7 +113,7 @@ fn follow<M: Machine>(
             Ok(Some(Assignment::Gained(partitions))) => {
                 for partition in partitions {
                     give_up(held, &[partition]);
-                    held.insert(partition, take(settings, desk, partition));
+                    held.insert(partition, take(partition));
                 }
             }
             Ok(Some(Assignment::Revoked(partitions))) => {
@@ -143,13 +150,28 @@ fn give_up(held: &mut BTreeMap<u32, Held>, partitions: &[u32]) {
     }
 }
 
-fn take<M: Machine>(settings: &HostSettings<M>, desk: &Desk, partition: u32) -> Held {
+/// The standby, if there is anything for it to do.
+fn standby<M: Machine>(settings: &HostSettings<M>) -> std::io::Result<Option<Standby>> {
+    if !settings.standby.follow && settings.standby.checkpoints.is_none() {
+        return Ok(None);
+    }
+    let (journal, metrics) = (Arc::clone(&settings.journal), settings.metrics.standby(M::KIND));
+    Standby::start(journal, (M::KIND, settings.partitions), settings.standby.clone(), metrics).map(Some)
+}
+
+fn take<M: Machine>(settings: &HostSettings<M>, desk: &Desk, partition: u32, handover: Option<Handover>) -> Held {
     let stop = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&stop);
     let (settings, desk) = (settings.clone(), desk.clone());
     let progress = Progress::default();
     let shown = progress.clone();
-    let thread = std::thread::spawn(move || hold(&settings, &desk, partition, (&seen, &shown)));
+    let thread = std::thread::spawn(move || {
+        let known = handover.clone().map(|handover| -> HeadStart { Arc::new(move || handover.take(partition)) });
+        hold(&settings, &desk, partition, (&seen, &shown, known));
+        if let Some(handover) = handover {
+            handover.release(partition);
+        }
+    });
     Held { progress, stop, thread }
 }
 
@@ -158,7 +180,7 @@ fn hold<M: Machine>(
     settings: &HostSettings<M>,
     desk: &Desk,
     partition: u32,
-    (stop, progress): (&Arc<AtomicBool>, &Progress),
+    (stop, progress, head_start): (&Arc<AtomicBool>, &Progress, Option<HeadStart>),
 ) {
     let shard = ShardName { machine: M::KIND, partition };
     let metrics = settings.metrics.shard(shard);
@@ -180,6 +202,7 @@ fn hold<M: Machine>(
             stop: Arc::clone(stop),
             questions,
             metrics: metrics.clone(),
+            head_start: head_start.clone(),
             progress: progress.clone(),
         };
         // A machine that panics would panic again on the same input: the shard stands still and pages, like any other halt.

@@ -5,6 +5,7 @@
 //! chain nodes or keys.
 
 pub mod audit;
+pub mod checkpoint;
 pub mod health;
 pub mod host;
 pub mod metrics;
@@ -17,5 +18,6 @@ pub mod serve;
 pub mod service;
 pub mod settings;
 pub mod shard;
+pub mod standby;
 pub mod telemetry;
 mod wire;

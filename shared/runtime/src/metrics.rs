@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::shard::{Standing, Tally};
+use crate::shard::{Opening, Standing, Tally};
 
 /// Labels of a machine's metrics.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -33,6 +33,13 @@ pub struct ShardLabel {
     partition: u32,
 }
 
+/// Labels of takeovers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OpeningLabel {
+    machine: &'static str,
+    opening: &'static str,
+}
+
 /// Labels of a service's metrics.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PartLabel {
@@ -51,8 +58,55 @@ pub struct Metrics {
     shards_owned: Family<MachineLabel, Gauge>,
     shard_halted: Family<ShardLabel, Gauge>,
     shard_gauges: ShardGauges,
+    takeover_seconds: Family<OpeningLabel, Histogram>,
+    standby: StandbyFamilies,
     commands: Family<PartLabel, Counter>,
     setbacks: Family<PartLabel, Counter>,
+}
+
+/// What standbys hold and write.
+#[derive(Clone, Default)]
+struct StandbyFamilies {
+    shards: Family<MachineLabel, Gauge>,
+    bytes: Family<MachineLabel, Gauge>,
+    written: Family<MachineLabel, Counter>,
+    refused: Family<MachineLabel, Counter>,
+}
+
+impl StandbyFamilies {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("standby_shards", "Shards of others that this process follows", self.shards.clone());
+        registry.register("standby_bytes", "Keys and values that it holds for them", self.bytes.clone());
+        registry.register("checkpoints_written", "Checkpoints written", self.written.clone());
+        registry.register("checkpoints_refused", "Checkpoints and folds that were thrown away", self.refused.clone());
+    }
+}
+
+/// The metrics of a standby.
+#[derive(Clone)]
+pub struct StandbyMetrics {
+    machine: &'static str,
+    metrics: Metrics,
+}
+
+impl StandbyMetrics {
+    /// What is followed now.
+    pub fn holds(&self, shards: usize, bytes: usize) {
+        let label = MachineLabel { machine: self.machine };
+        let narrow = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.metrics.standby.shards.get_or_create(&label).set(narrow(shards));
+        self.metrics.standby.bytes.get_or_create(&label).set(narrow(bytes));
+    }
+
+    /// A checkpoint is durable.
+    pub fn written(&self) {
+        self.metrics.standby.written.get_or_create(&MachineLabel { machine: self.machine }).inc();
+    }
+
+    /// A checkpoint, or what was followed, was thrown away.
+    pub fn refused(&self) {
+        self.metrics.standby.refused.get_or_create(&MachineLabel { machine: self.machine }).inc();
+    }
 }
 
 /// Where shards stand.
@@ -109,6 +163,8 @@ impl Default for Metrics {
             shards_owned: Family::default(),
             shard_halted: Family::default(),
             shard_gauges: ShardGauges::default(),
+            takeover_seconds: Family::new_with_constructor(seconds_histogram),
+            standby: StandbyFamilies::default(),
             commands: Family::default(),
             setbacks: Family::default(),
         };
@@ -120,6 +176,9 @@ impl Default for Metrics {
         registry.register("shards_owned", "Shards that this process runs", metrics.shards_owned.clone());
         registry.register("shard_halted", "1 when a shard stands still and a human must look", metrics.shard_halted.clone());
         metrics.shard_gauges.register(&mut registry);
+        let help = "Acquisition to first input, by what it began with: cold, warm, or misfit and then cold";
+        registry.register("takeover_seconds", help, metrics.takeover_seconds.clone());
+        metrics.standby.register(&mut registry);
         registry.register("commands", "Commands answered by a service", metrics.commands.clone());
         registry.register("setbacks", "Commands that had to be tried again", metrics.setbacks.clone());
         *metrics.registry.lock().unwrap_or_else(PoisonError::into_inner) = registry;
@@ -147,6 +206,12 @@ impl Metrics {
     #[must_use]
     pub fn shard(&self, shard: ShardName) -> ShardMetrics {
         ShardMetrics { shard, metrics: self.clone() }
+    }
+
+    /// The metrics of the standby of `machine`.
+    #[must_use]
+    pub fn standby(&self, machine: custos_messages::Machine) -> StandbyMetrics {
+        StandbyMetrics { machine: machine.name(), metrics: self.clone() }
     }
 
     /// A service answered a command.
@@ -184,6 +249,12 @@ impl ShardMetrics {
         for code in &tally.quarantined {
             self.metrics.put_aside(machine, code);
         }
+    }
+
+    /// The shard was taken over.
+    pub fn taken_over(&self, opening: Opening, took: Duration) {
+        let label = OpeningLabel { machine: self.shard.machine.name(), opening: opening.name() };
+        self.metrics.takeover_seconds.get_or_create(&label).observe(took.as_secs_f64());
     }
 
     /// The shard is held, or no longer.

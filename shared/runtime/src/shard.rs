@@ -2,6 +2,7 @@
 
 mod batch;
 mod courier;
+mod fold;
 mod herald;
 mod memory;
 mod progress;
@@ -16,13 +17,14 @@ use custos_saga::machine::Machine;
 
 pub use batch::{Batch, Identity, Poison, Tally};
 pub(crate) use courier::chain;
+pub use fold::{Folded, Seated, fold};
 pub use herald::Herald;
 pub use memory::{Memory, Overlay};
 pub use progress::{Condition, Place, Progress, Standing};
 pub use records::{LastInput, Manifest, PendingId, PendingMessage, is_header, is_manifest, is_outbox_key};
 pub use root::{Roots, StateRoot};
-pub use run::{Interrupt, ShardContext, ShardSettings, ShardStop, describe, run_shard};
-pub use takeover::{LOGIC, Taken, TakeoverError, input_digest, provision_shard, take_over};
+pub use run::{HeadStart, Interrupt, ShardContext, ShardSettings, ShardStop, describe, run_shard};
+pub use takeover::{LOGIC, Opening, Taken, TakeoverError, input_digest, provision_shard, take_over, take_over_from};
 
 /// A question to the state as of the last commit, asked on the shard's own thread.
 pub type Question<M> = Box<dyn FnOnce(&BTreeMap<<M as Machine>::Key, <M as Machine>::Entity>) + Send>;

@@ -13,6 +13,7 @@ use custos_runtime::metrics::Metrics;
 use custos_runtime::ops::Desk;
 use custos_runtime::serve::{ServeSettings, run_service};
 use custos_runtime::shard::{Interrupt, ShardSettings, provision_shard};
+use custos_runtime::standby::StandbySettings;
 use tempfile::TempDir;
 
 use crate::echo::{Echo, EchoMachine};
@@ -101,6 +102,7 @@ impl Rig {
             member: "bench".to_owned(),
             partitions: self.partitions,
             shard,
+            standby: StandbySettings::default(),
             metrics: metrics.clone(),
             inspect: |_, _| Vec::new(),
         };

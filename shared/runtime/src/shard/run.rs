@@ -17,15 +17,19 @@ use custos_saga::machine::{Machine, TimerId};
 use super::Question;
 use super::batch::{Batch, Identity};
 use super::courier::{Courier, Parcel, chain};
+use super::fold::Folded;
 use super::herald::Herald;
 use super::memory::Memory;
 use super::progress::{Condition, Progress};
 use super::records::{Manifest, PendingId, header};
-use super::takeover::{TakeoverError, take_over};
+use super::takeover::{TakeoverError, take_over_from};
 use crate::metrics::ShardMetrics;
 
 /// Called at named points, so that faults can be injected there.
 pub type Interrupt = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Gives what is known of a shard that is about to be taken over.
+pub type HeadStart = Arc<dyn Fn() -> Option<Folded> + Send + Sync>;
 
 /// How a shard runs.
 #[derive(Clone)]
@@ -140,6 +144,8 @@ pub struct ShardContext<M: Machine> {
     pub questions: Receiver<Question<M>>,
     /// Counters.
     pub metrics: ShardMetrics,
+    /// What a standby or a checkpoint knows of it.
+    pub head_start: Option<HeadStart>,
     /// Where the shard stands, for others to see.
     pub progress: Progress,
 }
@@ -172,10 +178,12 @@ fn start<M: Machine>(context: &ShardContext<M>) -> Result<Running<'_, M>, ShardS
     let shard = context.identity.shard;
     context.progress.become_condition(Condition::TakingOver);
     let mut log = context.journal.acquire(shard.machine, shard.partition)?;
-    let taken = take_over::<M>(shard, &mut *log, &context.settings.advertise).map_err(|error| match error {
+    let known = context.head_start.as_ref().and_then(|known| known());
+    let taken = take_over_from::<M>(shard, &mut *log, &context.settings.advertise, known).map_err(|error| match error {
         TakeoverError::Journal { source, .. } => ShardStop::from(source),
         other => ShardStop::Refused(other),
     })?;
+    context.metrics.taken_over(taken.opening, began.elapsed());
     let appender: Arc<dyn Appender> = context.journal.appender()?.into();
     let courier = Courier::start(&shard.to_string(), Arc::clone(&appender)).map_err(ShardStop::Thread)?;
     let herald = Herald::start(&shard.to_string(), appender).map_err(ShardStop::Thread)?;
@@ -184,6 +192,7 @@ fn start<M: Machine>(context: &ShardContext<M>) -> Result<Running<'_, M>, ShardS
         attempt = taken.manifest.attempt,
         next = taken.manifest.next,
         restored = taken.restored,
+        opening = taken.opening.name(),
         took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         "shard taken over"
     );

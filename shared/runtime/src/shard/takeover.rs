@@ -1,15 +1,14 @@
 //! Taking a shard over (rule 2): restore up to the last manifest, check that this is the same log, repair what a torn
 //! transaction left behind it, and state the acquisition as a transaction of its own.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use custos_domain::{Digest, HashContext};
-use custos_journal::{JournalError, ShardLog, Transaction};
+use custos_journal::{JournalError, Reach, ShardLog, Transaction};
 use custos_messages::{Record, ShardName};
 use custos_saga::machine::{Machine, StateError};
 
+use super::fold::{Folded, Seated};
 use super::memory::Memory;
-use super::records::{LastInput, Manifest, header, is_header, is_manifest};
+use super::records::{LastInput, Manifest, header, is_manifest};
 
 static INPUT: HashContext = HashContext::new("custos 2026 input");
 
@@ -84,73 +83,162 @@ pub struct Taken<M: Machine> {
     pub manifest: Manifest,
     /// Records read.
     pub restored: u64,
+    /// What it began with.
+    pub opening: Opening,
+}
+
+/// What a takeover began with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// With nothing: the whole state partition was read.
+    Cold,
+    /// With what a standby or a checkpoint knew: only the tail was read.
+    Warm,
+    /// With something that did not fit and was thrown away: the whole state partition was read.
+    Misfit,
+}
+
+impl Opening {
+    /// Its name in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Warm => "warm",
+            Self::Misfit => "misfit",
+        }
+    }
+}
+
+/// Why a takeover cannot begin with what it was given.
+#[derive(Debug, thiserror::Error)]
+enum Misfit {
+    /// The log does not have the place.
+    #[error("the log does not have offset {0}")]
+    OutOfRange(u64),
+    /// The log does not hold the manifest that it rests on, nor a newer one.
+    #[error("the log holds neither the manifest that it rests on nor a newer one")]
+    OtherManifest,
+    /// With the tail it makes no state that can be taken over.
+    #[error(transparent)]
+    Refused(#[from] TakeoverError),
 }
 
 /// Restores, checks, repairs and acquires.
 pub fn take_over<M: Machine>(shard: ShardName, log: &mut dyn ShardLog, owner: &str) -> Result<Taken<M>, TakeoverError> {
-    let journal = |source| TakeoverError::Journal { shard, source };
-    let found = read_state(shard, log)?;
-    let mut manifest = found.manifest.ok_or(TakeoverError::NoManifest(shard))?;
+    take_over_from(shard, log, owner, None)
+}
+
+/// As [`take_over`], beginning with what a standby or a checkpoint knows of the state partition, if anything: then only what follows
+/// its last manifest is read. The result is checked as if everything had been read; what does not fit is thrown away, and the
+/// takeover begins with nothing.
+pub fn take_over_from<M: Machine>(
+    shard: ShardName,
+    log: &mut dyn ShardLog,
+    owner: &str,
+    known: Option<Folded>,
+) -> Result<Taken<M>, TakeoverError> {
+    let mut opening = Opening::Cold;
+    let mut restored = None;
+    if let Some(known) = known.and_then(Folded::rewound) {
+        match restore_tail::<M>(shard, log, known) {
+            Ok(whole) => (opening, restored) = (Opening::Warm, Some(whole)),
+            Err(Misfit::Refused(TakeoverError::Journal { shard, source })) => {
+                return Err(TakeoverError::Journal { shard, source });
+            }
+            Err(misfit) => {
+                tracing::warn!(%shard, why = %super::chain(&misfit), "what was known of a shard does not fit its log: all of it is read");
+                opening = Opening::Misfit;
+            }
+        }
+    }
+    let restored = match restored {
+        Some(restored) => restored,
+        None => {
+            let found = read_state(shard, log)?;
+            check::<M>(shard, log, &found)?
+        }
+    };
+    acquire(shard, log, owner, restored, opening)
+}
+
+/// What a takeover read and found right.
+struct Restored<M: Machine> {
+    memory: Memory<M>,
+    manifest: Manifest,
+    /// What undoes the torn records after the manifest.
+    repair: Vec<Record>,
+    records: u64,
+}
+
+/// Everything that must hold of what was read, wherever it was read from.
+fn check<M: Machine>(shard: ShardName, log: &mut dyn ShardLog, found: &Folded) -> Result<Restored<M>, TakeoverError> {
+    let unreadable = |source| TakeoverError::State { shard, source };
+    let seated = found.manifest().ok_or(TakeoverError::NoManifest(shard))?;
+    let manifest = Manifest::read(&seated.value).map_err(unreadable)?;
     check_log(shard, &manifest, log)?;
     if manifest.logic > LOGIC {
         return Err(TakeoverError::Logic { shard, found: manifest.logic });
     }
-    let memory = Memory::<M>::load(&found.committed).map_err(|source| TakeoverError::State { shard, source })?;
+    let memory = Memory::<M>::load(found.committed()).map_err(unreadable)?;
     let roots = (memory.roots.state.digest(), memory.roots.outbox.digest());
     if roots != (manifest.state_root, manifest.outbox_root) {
         return Err(TakeoverError::StateRoot(shard));
     }
+    let before = |key: Vec<u8>| Record { value: found.committed().get(&key).cloned(), key, headers: Vec::new() };
+    let repair = found.torn().into_iter().map(before).collect();
+    Ok(Restored { memory, manifest, repair, records: found.records() })
+}
+
+/// Continues `known`, which was rewound to its manifest.
+fn restore_tail<M: Machine>(shard: ShardName, log: &mut dyn ShardLog, mut known: Folded) -> Result<Restored<M>, Misfit> {
+    let (from, rests_on) = (known.next(), known.manifest().cloned());
+    let mut met = false;
+    let reach = log
+        .restore_from(from, &mut |entry| {
+            met |= is_manifest(&entry.record);
+            known.see(entry);
+        })
+        .map_err(|source| TakeoverError::Journal { shard, source })?;
+    if reach == Reach::OutOfRange {
+        return Err(Misfit::OutOfRange(from));
+    }
+    // Without any manifest in the tail, the log was cut: not even the one that this rests on stands there.
+    if !met || known.is_of_another_log() || went_back(rests_on.as_ref(), known.manifest()) {
+        return Err(Misfit::OtherManifest);
+    }
+    Ok(check(shard, log, &known)?)
+}
+
+/// Whether the later of two manifests does not count on: the log was cut and written anew between them.
+fn went_back(earlier: Option<&Seated>, later: Option<&Seated>) -> bool {
+    let (Some(earlier), Some(later)) = (earlier, later) else { return true };
+    let transaction = |seated: &Seated| Manifest::read(&seated.value).map_or(0, |manifest| manifest.transaction);
+    earlier != later && transaction(later) <= transaction(earlier)
+}
+
+fn acquire<M: Machine>(
+    shard: ShardName,
+    log: &mut dyn ShardLog,
+    owner: &str,
+    restored: Restored<M>,
+    opening: Opening,
+) -> Result<Taken<M>, TakeoverError> {
+    let journal = |source| TakeoverError::Journal { shard, source };
+    let Restored { memory, mut manifest, repair, records } = restored;
     manifest.transaction = manifest.transaction.saturating_add(1);
     manifest.attempt = manifest.attempt.saturating_add(1);
     manifest.owner = owner.to_owned();
-    let repair =
-        found.torn.into_iter().map(|key| Record { value: found.committed.get(&key).cloned(), key, headers: Vec::new() });
     log.begin(header(manifest.transaction, manifest.attempt)).map_err(journal)?;
-    let acquisition = Transaction { outputs: Vec::new(), state: repair.collect(), manifest: manifest.record() };
+    let acquisition = Transaction { outputs: Vec::new(), state: repair, manifest: manifest.record() };
     log.commit(acquisition).map_err(journal)?;
     log.seek(manifest.next).map_err(journal)?;
-    Ok(Taken { memory, manifest, restored: found.records })
+    Ok(Taken { memory, manifest, restored: records, opening })
 }
 
-struct Found {
-    manifest: Option<Manifest>,
-    /// Key to value as of the last manifest, without header and manifest.
-    committed: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Keys written after the last manifest.
-    torn: BTreeSet<Vec<u8>>,
-    records: u64,
-}
-
-fn read_state(shard: ShardName, log: &mut dyn ShardLog) -> Result<Found, TakeoverError> {
-    let mut found = Found { manifest: None, committed: BTreeMap::new(), torn: BTreeSet::new(), records: 0 };
-    let mut open: Vec<Record> = Vec::new();
-    let mut unreadable = None;
-    log.restore(&mut |entry| {
-        found.records = found.records.saturating_add(1);
-        let record = entry.record;
-        if is_header(&record) {
-            return;
-        }
-        if !is_manifest(&record) {
-            open.push(record);
-            return;
-        }
-        match Manifest::read(record.value.as_deref().unwrap_or_default()) {
-            Ok(manifest) => found.manifest = Some(manifest),
-            Err(error) => unreadable = Some(error),
-        }
-        for Record { key, value, .. } in open.drain(..) {
-            match value {
-                Some(value) => drop(found.committed.insert(key, value)),
-                None => drop(found.committed.remove(&key)),
-            }
-        }
-    })
-    .map_err(|source| TakeoverError::Journal { shard, source })?;
-    if let Some(source) = unreadable {
-        return Err(TakeoverError::State { shard, source });
-    }
-    found.torn.extend(open.into_iter().map(|record| record.key));
+fn read_state(shard: ShardName, log: &mut dyn ShardLog) -> Result<Folded, TakeoverError> {
+    let mut found = Folded::default();
+    log.restore(&mut |entry| found.see(entry)).map_err(|source| TakeoverError::Journal { shard, source })?;
     Ok(found)
 }
 
@@ -197,10 +285,10 @@ pub fn input_digest(record: &Record) -> Digest {
 pub fn provision_shard(shard: ShardName, log: &mut dyn ShardLog) -> Result<bool, TakeoverError> {
     let journal = |source| TakeoverError::Journal { shard, source };
     let found = read_state(shard, log)?;
-    if found.manifest.is_some() {
+    if found.manifest().is_some() {
         return Ok(false);
     }
-    if !found.torn.is_empty() {
+    if !found.torn().is_empty() {
         return Err(TakeoverError::Headless(shard));
     }
     let manifest = Manifest {

@@ -15,11 +15,11 @@ use crate::stage::diary::Diary;
 use crate::stage::faults::{Fault, Point};
 use crate::stage::{PARTITIONS, STATE, Stage, header};
 
-const SCRIPTS: [&str; 6] =
+pub const SCRIPTS: [&str; 6] =
     ["1 event", "2 event ask", "3 order tell:1:hello", "4 event event", "5 arm:a:60000 tell:1:again", "6 event"];
 
 /// Everything that must hold for a shard that has heard [`SCRIPTS`], whatever happened on the way.
-fn check(stage: &Stage, what: &str) {
+pub fn check(stage: &Stage, what: &str) {
     assert_eq!(stage.heard(0, "requests"), SCRIPTS, "{what}");
     verify::<Diary>(&*stage.journal, &stage.keyring, 0, PARTITIONS).unwrap_or_else(|error| panic!("{what}: {error}"));
     let report =

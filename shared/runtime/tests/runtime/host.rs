@@ -4,13 +4,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use custos_domain::Digest;
 use custos_journal::{Feed, JournalError, Start};
+use custos_messages::Machine;
+use custos_runtime::checkpoint;
 use custos_runtime::host::{HostSettings, run_host};
+use custos_runtime::metrics::Metrics;
 use custos_runtime::ops::Desk;
+use custos_runtime::replay::verify;
 use custos_runtime::shard::{Condition, Manifest, is_manifest};
+use custos_runtime::standby::StandbySettings;
 
 use crate::stage::diary::Diary;
 use crate::stage::{PARTITIONS, PATIENCE, STATE, Stage, shard};
@@ -30,6 +35,7 @@ fn host(stage: &Stage, name: &str) -> Hosting {
         member: name.to_owned(),
         partitions: PARTITIONS,
         shard,
+        standby: stage.standby.clone(),
         metrics: stage.metrics.clone(),
         inspect: |_, _| Vec::new(),
     };
@@ -179,4 +185,89 @@ fn the_group_is_told_how_far_each_shard_has_come() {
     let host = host(&stage, "only");
     until("both are noted", || (stage.faults.noted(0), stage.faults.noted(1)) == (Some(2), Some(0)));
     host.end();
+}
+
+/// Follows at once, and writes checkpoints whenever something moved.
+fn eager(checkpoints: Option<&std::path::Path>) -> StandbySettings {
+    StandbySettings {
+        checkpoints: checkpoints.map(std::path::Path::to_path_buf),
+        checkpoint_every: Duration::ZERO,
+        checkpoint_records: 1,
+        settle: Duration::ZERO,
+        ..StandbySettings::default()
+    }
+}
+
+fn shows(metrics: &Metrics, name: &str, wanted: impl Fn(u64) -> bool) -> bool {
+    let text = metrics.text();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("{machine=\"accounts\"} "));
+    line.is_some_and(|value| wanted(value.parse().unwrap()))
+}
+
+#[test]
+fn a_host_that_followed_takes_over_warm() {
+    let mut stage = Stage::new();
+    let mut watches = [Watch::on(&stage, 0), Watch::on(&stage, 1)];
+    let first = host(&stage, "first");
+    for watch in &mut watches {
+        watch.until(|manifest| manifest.owner == "first");
+    }
+    for partition in 0..PARTITIONS {
+        stage.put(partition, "event");
+    }
+    watches.iter_mut().for_each(|watch| drop(watch.until(|manifest| manifest.next == 1)));
+    stage.standby = eager(None);
+    stage.metrics = Metrics::default();
+    let second = host(&stage, "second");
+    watches[1].until(|manifest| manifest.owner == "second");
+    until("the second follows the shard of the first", || {
+        shows(&stage.metrics, "custos_standby_shards", |shards| shards == 1)
+            && shows(&stage.metrics, "custos_standby_bytes", |bytes| bytes > 0)
+    });
+    stage.put(0, "event again");
+    watches[0].until(|manifest| manifest.next == 2);
+    let warm = stage.opened("warm");
+    first.end();
+    watches[0].until(|manifest| manifest.owner == "second");
+    until("the takeover was warm", || stage.opened("warm") == warm + 1);
+    stage.put(0, "event last");
+    watches[0].until(|manifest| manifest.next == 3);
+    second.end();
+    assert_eq!(stage.opened("misfit"), 0);
+    assert_eq!(stage.heard(0, "requests"), ["event", "event again", "event last"]);
+    verify::<Diary>(&*stage.journal, &stage.keyring, 0, PARTITIONS).unwrap();
+}
+
+#[test]
+fn a_host_that_comes_back_takes_over_from_its_checkpoints_and_ignores_damaged_ones() {
+    let mut stage = Stage::new();
+    let folder = tempfile::tempdir().unwrap();
+    stage.standby = eager(Some(folder.path()));
+    stage.put(0, "event");
+    let first = host(&stage, "first");
+    Watch::on(&stage, 0).until(|manifest| manifest.next == 1);
+    let log = stage.journal.identity(Machine::Accounts).unwrap();
+    let rests_past = |partition, next| {
+        let found = checkpoint::read(folder.path(), shard(partition), &log).unwrap();
+        let manifest =
+            found.as_ref().and_then(|folded| folded.manifest()).map(|seated| Manifest::read(&seated.value).unwrap());
+        manifest.is_some_and(|manifest| manifest.owner == "first" && manifest.next >= next)
+    };
+    until("both have a checkpoint", || rests_past(0, 1) && rests_past(1, 0));
+    first.end();
+    let (cold, warm) = (stage.opened("cold"), stage.opened("warm"));
+    assert_eq!(cold + warm, 2);
+    stage.standby = StandbySettings { follow: false, checkpoint_every: Duration::from_secs(3_600), ..stage.standby };
+    let second = host(&stage, "second");
+    until("both are warm", || stage.opened("warm") == warm + 2);
+    second.end();
+    let path = checkpoint::path_of(folder.path(), shard(0));
+    std::fs::write(&path, b"custos checkpoint\nnonsense").unwrap();
+    let refused = |count| shows(&stage.metrics, "custos_checkpoints_refused_total", |shown| shown >= count);
+    assert!(!refused(1));
+    let third = host(&stage, "third");
+    until("one is cold", || (stage.opened("cold"), stage.opened("warm")) == (cold + 1, warm + 3));
+    third.end();
+    assert!(refused(1));
+    assert_eq!(stage.heard(0, "requests"), ["event"]);
 }

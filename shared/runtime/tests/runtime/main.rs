@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod audit;
+mod checkpoint;
 mod crashes;
 mod host;
 mod links;
@@ -10,5 +11,6 @@ mod poison;
 mod replay;
 mod service;
 mod stage;
+mod standby;
 mod takeover;
 mod timers;

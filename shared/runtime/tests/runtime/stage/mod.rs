@@ -17,9 +17,10 @@ use custos_messages::{Keyring, Machine, Postmark, Record, ReplyTo, ShardName, So
 use custos_runtime::metrics::Metrics;
 use custos_runtime::replay::{StateRecords, standing};
 use custos_runtime::shard::{
-    Identity, Manifest, Progress, ShardContext, ShardSettings, ShardStop, is_header, is_manifest, is_outbox_key,
-    provision_shard, run_shard,
+    Folded, HeadStart, Identity, Manifest, Progress, ShardContext, ShardSettings, ShardStop, is_header, is_manifest,
+    is_outbox_key, provision_shard, run_shard,
 };
+use custos_runtime::standby::StandbySettings;
 
 use diary::{Diary, Page};
 use faults::{Faults, Faulty};
@@ -34,6 +35,8 @@ pub struct Stage {
     pub keyring: Arc<Keyring>,
     pub metrics: Metrics,
     pub settings: ShardSettings,
+    pub head_start: Option<HeadStart>,
+    pub standby: StandbySettings,
     dir: Option<tempfile::TempDir>,
 }
 
@@ -80,6 +83,8 @@ impl Stage {
             keyring: Arc::new(custos_testkit::keyring()),
             metrics: Metrics::default(),
             settings,
+            head_start: None,
+            standby: StandbySettings::default(),
             dir: None,
         }
     }
@@ -163,6 +168,7 @@ impl Stage {
             stop,
             questions,
             metrics: self.metrics.shard(shard(partition)),
+            head_start: self.head_start.clone(),
             progress: Progress::default(),
         })
     }
@@ -177,6 +183,26 @@ impl Stage {
             }
         }
         panic!("the shard never came through");
+    }
+
+    /// How many takeovers began with `opening`.
+    pub fn opened(&self, opening: &str) -> u64 {
+        let name = format!("custos_takeover_seconds_count{{machine=\"accounts\",opening=\"{opening}\"}} ");
+        let text = self.metrics.text();
+        let line = text.lines().find_map(|line| line.strip_prefix(&name));
+        line.map_or(0, |count| count.parse().unwrap())
+    }
+
+    /// What somebody knows who has seen the first `seen` records of a shard's state.
+    pub fn known(&self, partition: u32, seen: usize) -> Folded {
+        let mut folded = Folded::default();
+        self.read(STATE, partition).into_iter().take(seen).for_each(|entry| folded.see(entry));
+        folded
+    }
+
+    /// The next takeovers of any shard begin with `known`.
+    pub fn begin_with(&mut self, known: Folded) {
+        self.head_start = Some(Arc::new(move || Some(known.clone())));
     }
 
     /// Everything in a partition now.
