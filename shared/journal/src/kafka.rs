@@ -1,9 +1,7 @@
 //! The log on Apache Kafka.
 //!
 //! Invariants: one transactional producer per shard with a stable id, so that whoever acquires a shard fences its former owner;
-//! a transaction is written as a bracket (header, then outputs and state, then manifest, each acknowledged before the next,
-//! then its end), because the transaction protocol spoken here lets a delayed end hit a later transaction; a producer whose
-//! transaction did not end plainly and quickly is made anew before the next; readers of shards never fall back to another offset.
+//! how a shard uses it stands in `bracket`; readers of shards never fall back to another offset.
 //!
 //! Deliberately absent: offsets of shards inside transactions (they live in the manifest), idle open transactions, retries of
 //! records under a producer that has failed.
@@ -16,16 +14,17 @@ mod membership;
 mod producer;
 mod reader;
 mod settings;
-mod shard;
 mod topics;
 mod watermarks;
 mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use custos_messages::{Machine, Topic};
 
+use crate::bracket::{Cluster, Shard, Terms};
 use crate::{Appender, Feed, Journal, JournalError, LogIdentity, Membership, Provision, ShardLog, Start};
 pub use settings::KafkaSettings;
 
@@ -39,6 +38,8 @@ struct Shared {
     settings: KafkaSettings,
     watermarks: watermarks::Watermarks,
     producers_opened: AtomicU64,
+    /// From when the shards count time.
+    since: Instant,
 }
 
 impl KafkaJournal {
@@ -48,7 +49,9 @@ impl KafkaJournal {
     /// [`JournalError::Misconfigured`] if the client refuses the settings.
     pub fn new(settings: KafkaSettings) -> Result<Self, JournalError> {
         let watermarks = watermarks::Watermarks::new(&settings)?;
-        Ok(Self { shared: Arc::new(Shared { settings, watermarks, producers_opened: AtomicU64::new(0) }) })
+        Ok(Self {
+            shared: Arc::new(Shared { settings, watermarks, producers_opened: AtomicU64::new(0), since: Instant::now() }),
+        })
     }
 
     /// Transactional producers opened so far: one for each shard acquired, and one more whenever the end of a transaction was
@@ -76,7 +79,21 @@ impl KafkaJournal {
     }
 }
 
-impl Shared {
+impl Cluster for Shared {
+    type Transactor = producer::Transactor;
+    type Reader = reader::Reader;
+
+    fn terms(&self) -> Terms {
+        let settings = &self.settings;
+        Terms {
+            commit_slow: settings.commit_slow,
+            answer_timeout: settings.answer_timeout,
+            decided_timeout: settings.decided_timeout,
+            record_bytes_max: settings.record_bytes_max,
+            defences: settings.defences,
+        }
+    }
+
     /// The identity of a machine's log: the cluster's id, the topics, the partitions.
     ///
     /// The client library does not tell topic ids, so a topic that was deleted and made again under its name is not seen here;
@@ -100,6 +117,30 @@ impl Shared {
             partitions,
         })
     }
+
+    fn open_transactor(&self, machine: Machine, partition: u32) -> Result<Self::Transactor, JournalError> {
+        producer::Transactor::open(self, machine, partition)
+    }
+
+    fn open_reader(&self, topic: Topic, partition: u32, offset: u64) -> Result<Self::Reader, JournalError> {
+        reader::Reader::open(&self.settings, topic, partition, offset)
+    }
+
+    fn committed(&self, topic: Topic, partition: u32) -> Result<(u64, u64), JournalError> {
+        self.watermarks.committed(topic, partition)
+    }
+
+    fn all(&self, topic: Topic, partition: u32) -> Result<(u64, u64), JournalError> {
+        self.watermarks.all(topic, partition)
+    }
+
+    fn now(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    fn pause(&self, span: Duration) {
+        std::thread::sleep(span);
+    }
 }
 
 impl Journal for KafkaJournal {
@@ -109,7 +150,7 @@ impl Journal for KafkaJournal {
     }
 
     fn acquire(&self, machine: Machine, partition: u32) -> Result<Box<dyn ShardLog>, JournalError> {
-        Ok(Box::new(shard::KafkaShard::acquire(Arc::clone(&self.shared), machine, partition)?))
+        Ok(Box::new(Shard::acquire(Arc::clone(&self.shared), machine, partition)?))
     }
 
     fn appender(&self) -> Result<Box<dyn Appender>, JournalError> {

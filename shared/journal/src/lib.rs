@@ -6,10 +6,12 @@
 //! (the runtime clamps). All calls block and belong on a thread of their own, never on an async worker. Only this crate knows
 //! rdkafka and the embedded store. Both implementations pass the same contract tests.
 
+mod bracket;
 pub mod contract;
 mod embedded;
 mod kafka;
 
+pub use bracket::{Defence, Defences};
 pub use embedded::EmbeddedJournal;
 pub use kafka::{KafkaJournal, KafkaSettings};
 

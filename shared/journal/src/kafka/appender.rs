@@ -11,7 +11,8 @@ use rdkafka::types::RDKafkaErrorCode;
 use super::Shared;
 use super::delivery::{Deliveries, Receipt, Undelivered};
 use super::producer::send;
-use super::wire::{bytes, failure, native};
+use super::wire::{failure, native};
+use crate::bracket::check_size;
 use crate::{Appender, JournalError};
 
 const OPERATION: &str = "append";
@@ -31,10 +32,7 @@ impl KafkaAppender {
     }
 
     fn check(&self, topic: Topic, partition: u32, record: &Record) -> Result<i32, JournalError> {
-        let bytes = bytes(record);
-        if bytes > self.shared.settings.record_bytes_max {
-            return Err(JournalError::TooLarge { topic: topic.name(), bytes });
-        }
+        check_size(topic, record, self.shared.settings.record_bytes_max)?;
         let mut known = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
         let partitions = match known.get(&topic) {
             Some(partitions) => *partitions,

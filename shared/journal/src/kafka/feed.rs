@@ -13,6 +13,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::reader::Reader;
 use super::settings::KafkaSettings;
 use super::wire::{entry, failure, halts, native, native_offset};
+use crate::bracket::PartitionReader;
 use crate::{Entry, Feed, JournalError};
 
 /// How long an acknowledgement may stay unwritten: so much is read again after a crash.

@@ -16,6 +16,7 @@ use super::Shared;
 use super::delivery::{Deliveries, Receipt, Undelivered};
 use super::wire::{failure, halts, headers, native};
 use crate::JournalError;
+use crate::bracket::{self, Trouble, Verdict};
 
 /// How long one attempt of a resumable call runs before it is judged and repeated.
 const ATTEMPT: Duration = Duration::from_secs(5);
@@ -23,27 +24,9 @@ const ATTEMPT: Duration = Duration::from_secs(5);
 /// The transactional producer of one shard.
 pub(super) struct Transactor {
     producer: ThreadedProducer<Deliveries>,
-    machine: Machine,
-    partition: u32,
     /// The partition as the library counts.
     place: i32,
     answer_timeout: Duration,
-}
-
-/// How a transaction ended, as far as the client can tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// At the first attempt, in this time.
-    Plain(Duration),
-    /// After a repeated call.
-    Repeated,
-}
-
-enum Verdict {
-    Fenced,
-    Fatal,
-    Abort,
-    Retry,
 }
 
 impl Transactor {
@@ -65,102 +48,72 @@ impl Transactor {
                 _ => return Err(JournalError::Unavailable { operation, reason: error.to_string() }),
             }
         }
-        Ok(Self { producer, machine, partition, place: native(partition)?, answer_timeout: settings.answer_timeout })
+        Ok(Self { producer, place: native(partition)?, answer_timeout: settings.answer_timeout })
+    }
+}
+
+impl bracket::Transactor for Transactor {
+    type Receipt = Arc<Receipt>;
+
+    fn begin(&mut self) -> Result<(), Trouble> {
+        self.producer.begin_transaction().map_err(|error| judged(&error))
     }
 
-    pub(super) fn begin(&self) -> Result<(), JournalError> {
-        self.producer.begin_transaction().map_err(|error| self.ended(&error))
-    }
-
-    /// Hands a record for the shard's own partition of `topic` to the producer.
-    pub(super) fn send(&self, topic: Topic, record: &Record, receipt: &Arc<Receipt>) -> Result<(), JournalError> {
+    fn send(&mut self, topic: Topic, record: &Record, receipt: &mut Self::Receipt) -> Result<(), Trouble> {
         let until = Instant::now() + self.answer_timeout;
         loop {
             let Err(error) = send(&self.producer, (topic, self.place), record, receipt) else { return Ok(()) };
             if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) || Instant::now() >= until {
-                return Err(self.undelivered(Undelivered::Refused(error)));
+                return Err(undelivered(&Undelivered::Refused(error)));
             }
             // The queue empties at the pace of the cluster; the producer's own thread serves it.
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// Waits for a receipt; on failure ends the transaction as far as possible and says what is known.
-    pub(super) fn await_receipt(&self, receipt: &Receipt) -> Result<Option<i64>, JournalError> {
-        receipt.wait(Instant::now() + self.answer_timeout).map_err(|trouble| self.undelivered(trouble))
+    fn await_receipt(&mut self, receipt: &Self::Receipt) -> Result<Option<u64>, Trouble> {
+        let last = receipt.wait(Instant::now() + self.answer_timeout).map_err(|trouble| undelivered(&trouble))?;
+        Ok(last.and_then(|offset| u64::try_from(offset).ok()))
     }
 
-    /// Commits. Every record must be acknowledged before. What is timed is the end of the transaction alone.
-    pub(super) fn commit(&self) -> Result<End, JournalError> {
-        // An acknowledged record counts as in flight until its report is disposed of, and the library's flush sleeps 100 ms for
-        // that; it takes microseconds.
+    /// An acknowledged record counts as in flight until its report is disposed of, and the library's flush sleeps 100 ms for that;
+    /// it takes microseconds.
+    fn settle(&mut self) -> Result<(), Trouble> {
         let until = Instant::now() + self.answer_timeout;
         while self.producer.in_flight_count() > 0 {
             if Instant::now() >= until {
-                return Err(self.undelivered(Undelivered::Late));
+                return Err(undelivered(&Undelivered::Late));
             }
             std::thread::yield_now();
         }
-        self.end(|| self.producer.commit_transaction(Timeout::Never))
+        Ok(())
     }
 
-    /// Aborts, and drops what was not sent yet.
-    pub(super) fn abort(&self) -> Result<End, JournalError> {
-        self.end(|| self.producer.abort_transaction(ATTEMPT))
+    fn commit(&mut self) -> Result<(), Trouble> {
+        self.producer.commit_transaction(Timeout::Never).map_err(|error| judged(&error))
     }
 
-    fn end(&self, call: impl Fn() -> Result<(), KafkaError>) -> Result<End, JournalError> {
-        let begun = Instant::now();
-        let until = begun + self.answer_timeout;
-        let mut end = None;
-        loop {
-            let Err(error) = call() else { return Ok(end.unwrap_or_else(|| End::Plain(begun.elapsed()))) };
-            match judge(&error) {
-                Verdict::Retry if Instant::now() < until => end = Some(End::Repeated),
-                _ => return Err(self.ended(&error)),
-            }
-        }
+    fn abort(&mut self) -> Result<(), Trouble> {
+        self.producer.abort_transaction(ATTEMPT).map_err(|error| judged(&error))
     }
 
-    fn undelivered(&self, trouble: Undelivered) -> JournalError {
-        let reason = match &trouble {
-            Undelivered::Refused(error) => error.to_string(),
-            Undelivered::Late => "a record was not acknowledged in time".to_owned(),
-        };
-        if let Some((code, text)) = self.producer.client().fatal_error() {
-            return if fences(code) { self.fenced() } else { self.unknown(format!("{reason}; {text}")) };
-        }
-        // No end was asked for yet, so an abort that succeeds settles the matter.
-        match self.abort() {
-            Ok(_) => self.aborted(reason),
-            Err(JournalError::Fenced { .. }) => self.fenced(),
-            Err(_) => self.unknown(reason),
-        }
+    fn fatal(&self) -> Option<Trouble> {
+        let (code, reason) = self.producer.client().fatal_error()?;
+        Some(Trouble { verdict: if fences(code) { Verdict::Fenced } else { Verdict::Fatal }, reason })
     }
+}
 
-    fn ended(&self, error: &KafkaError) -> JournalError {
-        match judge(error) {
-            Verdict::Fenced => self.fenced(),
-            Verdict::Abort => match self.producer.abort_transaction(ATTEMPT) {
-                Ok(()) => self.aborted(error.to_string()),
-                Err(second) if matches!(judge(&second), Verdict::Fenced) => self.fenced(),
-                Err(second) => self.unknown(format!("{error}; {second}")),
-            },
-            Verdict::Fatal | Verdict::Retry => self.unknown(error.to_string()),
-        }
-    }
+fn judged(error: &KafkaError) -> Trouble {
+    Trouble { verdict: judge(error), reason: error.to_string() }
+}
 
-    pub(super) const fn fenced(&self) -> JournalError {
-        JournalError::Fenced { machine: self.machine.name(), partition: self.partition }
-    }
-
-    pub(super) const fn unknown(&self, reason: String) -> JournalError {
-        JournalError::Unknown { machine: self.machine.name(), partition: self.partition, reason }
-    }
-
-    const fn aborted(&self, reason: String) -> JournalError {
-        JournalError::Aborted { machine: self.machine.name(), partition: self.partition, reason }
-    }
+/// A record that does not arrive ends the transaction.
+fn undelivered(trouble: &Undelivered) -> Trouble {
+    let reason = match trouble {
+        Undelivered::Refused(error) => error.to_string(),
+        Undelivered::Late => "a record was not acknowledged in time".to_owned(),
+    };
+    Trouble { verdict: Verdict::Abort, reason }
 }
 
 /// Hands one record to a producer, and counts it on its receipt.

@@ -9,6 +9,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::settings::KafkaSettings;
 use super::wire::{entry, failure, halts, native, native_offset};
+use crate::bracket::{PartitionReader, Seen};
 use crate::{Entry, JournalError};
 
 pub(super) struct Reader {
@@ -20,15 +21,6 @@ pub(super) struct Reader {
     ended: bool,
 }
 
-/// What a reader saw next.
-pub(super) enum Seen {
-    Record(Entry),
-    /// Nothing more stands in the log now.
-    End,
-    /// Time is up.
-    Nothing,
-}
-
 impl Reader {
     pub(super) fn open(settings: &KafkaSettings, topic: Topic, partition: u32, offset: u64) -> Result<Self, JournalError> {
         let consumer = settings.reader().create().map_err(|error| failure("open a reader", &error))?;
@@ -37,8 +29,29 @@ impl Reader {
         Ok(reader)
     }
 
-    /// The next record is that at `offset`, or the first after it.
-    pub(super) fn seek(&mut self, offset: u64) -> Result<(), JournalError> {
+    /// Whether nothing more stood in the log when it was last looked at.
+    pub(super) const fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Lost connections mend themselves; what does not ends the reading.
+    fn judge(&self, error: &KafkaError) -> Result<(), JournalError> {
+        let code = error.rdkafka_error_code();
+        if matches!(error, KafkaError::MessageConsumptionFatal(_)) || code.is_some_and(halts) {
+            return Err(JournalError::Misconfigured(format!(
+                "{}[{}] cannot be read at {}: {error}",
+                self.topic.name(),
+                self.partition,
+                self.next
+            )));
+        }
+        tracing::debug!(%error, topic = self.topic.name(), partition = self.partition, "kafka reader");
+        Ok(())
+    }
+}
+
+impl PartitionReader for Reader {
+    fn seek(&mut self, offset: u64) -> Result<(), JournalError> {
         let operation = "assign a partition";
         let mut place = TopicPartitionList::new();
         place
@@ -51,18 +64,12 @@ impl Reader {
         Ok(())
     }
 
-    /// One after the last record read, or where the reader was put.
-    pub(super) const fn next(&self) -> u64 {
+    fn next(&self) -> u64 {
         self.next
     }
 
-    /// Whether nothing more stood in the log when it was last looked at.
-    pub(super) const fn ended(&self) -> bool {
-        self.ended
-    }
-
-    /// The next record, waiting until `until`.
-    pub(super) fn see(&mut self, until: Instant) -> Result<Seen, JournalError> {
+    fn see(&mut self, wait: Duration) -> Result<Seen, JournalError> {
+        let until = Instant::now() + wait;
         loop {
             let wait = until.saturating_duration_since(Instant::now());
             match self.consumer.poll(wait) {
@@ -87,33 +94,17 @@ impl Reader {
         }
     }
 
-    /// Up to `most` records; waits only for the first.
-    pub(super) fn poll(&mut self, most: usize, wait: Duration) -> Result<Vec<Entry>, JournalError> {
+    fn poll(&mut self, most: usize, wait: Duration) -> Result<Vec<Entry>, JournalError> {
         let until = Instant::now() + wait;
         let mut entries = Vec::new();
         while entries.len() < most {
-            let until = if entries.is_empty() { until } else { Instant::now() };
-            match self.see(until)? {
+            let left = if entries.is_empty() { until.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
+            match self.see(left)? {
                 Seen::Record(entry) => entries.push(entry),
                 Seen::End if entries.is_empty() => {}
                 Seen::End | Seen::Nothing => break,
             }
         }
         Ok(entries)
-    }
-
-    /// Lost connections mend themselves; what does not ends the reading.
-    fn judge(&self, error: &KafkaError) -> Result<(), JournalError> {
-        let code = error.rdkafka_error_code();
-        if matches!(error, KafkaError::MessageConsumptionFatal(_)) || code.is_some_and(halts) {
-            return Err(JournalError::Misconfigured(format!(
-                "{}[{}] cannot be read at {}: {error}",
-                self.topic.name(),
-                self.partition,
-                self.next
-            )));
-        }
-        tracing::debug!(%error, topic = self.topic.name(), partition = self.partition, "kafka reader");
-        Ok(())
     }
 }

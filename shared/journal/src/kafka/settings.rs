@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 
+use crate::bracket::Defences;
+
 /// Where the cluster is and how long things may take.
 #[derive(Clone, Debug)]
 pub struct KafkaSettings {
@@ -29,6 +31,8 @@ pub struct KafkaSettings {
     pub release_timeout: Duration,
     /// The largest record: key, value and headers.
     pub record_bytes_max: usize,
+    /// What keeps torn transactions from doing harm. Nothing but a test that shows what each is for has fewer than all.
+    pub defences: Defences,
     /// Further properties of the client, such as those for TLS and SASL. They never override what promises rest on.
     pub properties: BTreeMap<String, String>,
 }
@@ -48,6 +52,7 @@ impl KafkaSettings {
             decided_timeout: Duration::from_secs(45),
             release_timeout: Duration::from_secs(5),
             record_bytes_max: 1_000_000,
+            defences: Defences::ALL,
             properties: BTreeMap::new(),
         }
     }

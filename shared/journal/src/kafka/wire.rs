@@ -19,13 +19,6 @@ pub(super) fn native_offset(offset: u64) -> Result<i64, JournalError> {
     i64::try_from(offset).map_err(|_| JournalError::Misconfigured(format!("there is no offset {offset}")))
 }
 
-/// Key, value and headers of a record.
-pub(super) fn bytes(record: &Record) -> usize {
-    let headers = record.headers.iter().map(|(name, value)| name.len().saturating_add(value.len()));
-    let value = record.value.as_ref().map_or(0, Vec::len);
-    headers.fold(record.key.len().saturating_add(value), usize::saturating_add)
-}
-
 pub(super) fn headers(record: &Record) -> OwnedHeaders {
     record.headers.iter().fold(OwnedHeaders::new_with_capacity(record.headers.len()), |headers, (name, value)| {
         headers.insert(Header { key: name, value: Some(value) })
