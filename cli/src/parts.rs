@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use custos_accounts::Accounts;
-use custos_blockchain::{Adapter, BalanceReader, FollowSettings, Nodes, followers};
+use custos_blockchain::{Adapter, BalanceReader, FollowSettings, LEAD_MAX, Nodes, followers};
 use custos_chain::Chain;
 use custos_compliance::Compliance;
 use custos_gateway::Gateway;
@@ -154,6 +154,7 @@ fn follow(part: Part, stage: &Stage, ended: &Sender<Ended>, nodes: &Nodes) -> an
         partitions: stage.config.provision.partitions,
         metrics: stage.metrics.clone(),
         handle: stage.handle.clone(),
+        lead_max: LEAD_MAX,
     };
     for follower in followers(nodes, &settings)? {
         let stop = stage.flag();

@@ -90,6 +90,7 @@ fn tree_out(tree: &Tree) -> wire::Tree {
         marked: tree.marked.map(at_out),
         cursor: tree.cursor.map(at_out),
         ignored: tree.ignored,
+        silent: tree.silent.iter().map(|name| name.as_str().to_owned()).collect(),
     }
 }
 
@@ -109,6 +110,11 @@ fn tree_in(tree: wire::Tree) -> Result<Tree, &'static str> {
         marked: tree.marked.map(at_in).transpose()?,
         cursor: tree.cursor.map(at_in).transpose()?,
         ignored: tree.ignored,
+        silent: tree
+            .silent
+            .iter()
+            .map(|name| NodeName::new(name).map_err(|_| "silent"))
+            .collect::<Result<_, &'static str>>()?,
     })
 }
 

@@ -1,12 +1,13 @@
 //! One input: a policy, or a node's report of a block, which is put into the tree, connected, and then acted upon.
 //!
 //! A block whose parent is unknown waits, within a bound; beyond it the report is dropped, and the node's branch is known again
-//! as soon as another report links it to the tree. A report of a block below what the node already reported is a repeat: it
-//! may add transfers (a scan for a newly watched address), and never moves the node's head back.
+//! as soon as another report links it to the tree. While a node is silent nothing settles and every block is kept, up to a bound
+//! that followers stop short of; a human is called long before. A report of a block below what the node already reported is a
+//! repeat: it may add transfers (a scan for a newly watched address), and never moves the node's head back.
 
 use std::sync::Arc;
 
-use custos_domain::{BlockRef, ChainId};
+use custos_domain::{BlockRef, ChainId, NodeName};
 use custos_messages::accounts::{AccountsInput, Alarm, AlarmCode};
 use custos_messages::chain::{BlockReport, ChainInput, SpendSeen, TransferSeen};
 use custos_messages::{Mail, SignedPolicy};
@@ -15,6 +16,10 @@ use custos_saga::machine::{Cause, Context, Effects, Outbound, View};
 
 use crate::rules::Rules;
 use crate::state::{Block, Entity, InForce, Key, NodeView, Said, Spend, Transfer, Tree};
+
+/// Blocks kept above the settled one. Followers stop at half of it beyond the cursor, so that a silent node costs no block: those
+/// that wait are asked for when the cursor moves. What is reported beyond it nevertheless is dropped.
+const UNSETTLED_MAX: u64 = 16_384;
 
 /// A tree at work: the input is applied to it as a whole, then it is put back.
 pub(crate) struct Work<'v, 'a> {
@@ -74,6 +79,7 @@ impl Tree {
             marked: None,
             cursor: None,
             ignored: 0,
+            silent: std::collections::BTreeSet::new(),
         }
     }
 }
@@ -105,6 +111,7 @@ impl Work<'_, '_> {
         }
         self.connect(report.block);
         self.act(report.block);
+        self.alarm_silence();
         let key = Key::Tree(self.tree.chain.clone());
         self.state.put(key, Entity::Tree(Box::new(self.tree)));
         self.effects
@@ -120,6 +127,9 @@ impl Work<'_, '_> {
                     self.alarm(AlarmCode::DeepReorg, at);
                 }
                 return Err("below-floor");
+            }
+            if at.number > self.settled_height().saturating_add(UNSETTLED_MAX) {
+                return Err("too-far-ahead");
             }
             if !self.connected(parent_of(at, report)) {
                 self.wait(at, tip.number.saturating_add(self.rules.kept))?;
@@ -273,12 +283,41 @@ impl Work<'_, '_> {
         Some(BlockRef { number: at.number.checked_sub(1)?, hash })
     }
 
+    /// Up to where every node agrees for good; the root while nothing is settled.
+    fn settled_height(&self) -> u64 {
+        self.tree.settled.map_or(self.tree.floor, |settled| settled.number)
+    }
+
+    /// One alarm for each node that is further behind than the tree keeps blocks, until it has caught up: all that while nothing
+    /// becomes final, and blocks pile up.
+    fn alarm_silence(&mut self) {
+        if self.tree.tip.is_none() {
+            return;
+        }
+        let height = |name: &NodeName| {
+            self.tree.nodes.get(name).and_then(|view| view.head).map_or(self.tree.floor, |head| head.number)
+        };
+        let nodes: Vec<_> = std::iter::once(&self.rules.first).chain(&self.rules.others).cloned().collect();
+        let highest = nodes.iter().map(height).max().unwrap_or_default();
+        let behind = |name: &NodeName| highest.saturating_sub(height(name)) > self.rules.kept;
+        let silent: std::collections::BTreeSet<NodeName> = nodes.into_iter().filter(behind).collect();
+        for name in silent.difference(&self.tree.silent) {
+            let subject = format!("{}/{name}", self.tree.chain);
+            self.effects.messages.push(call(self.partition, AlarmCode::NodeSilent, subject));
+        }
+        self.tree.silent = silent;
+    }
+
     /// Calls a human.
     pub(crate) fn alarm(&mut self, code: AlarmCode, about: BlockRef) {
         let subject = format!("{}/{}/{}", self.tree.chain, about.number, about.hash);
-        let message = Mail::Accounts(AccountsInput::Alarm(Alarm { code, subject }));
-        self.effects.messages.push(Outbound { partition: Some(self.partition), message });
+        self.effects.messages.push(call(self.partition, code, subject));
     }
+}
+
+fn call(partition: u32, code: AlarmCode, subject: String) -> Outbound {
+    let message = Mail::Accounts(AccountsInput::Alarm(Alarm { code, subject }));
+    Outbound { partition: Some(partition), message }
 }
 
 fn parent_of(at: BlockRef, report: &BlockReport) -> Option<BlockRef> {

@@ -21,6 +21,9 @@ pub fn inspect(state: &BTreeMap<Key, Entity>, subject: &str) -> Vec<(String, Str
         ("blocks whose parents are unknown".to_owned(), tree.pending.len().to_string()),
         ("transfers left out".to_owned(), tree.ignored.to_string()),
     ];
+    for node in &tree.silent {
+        facts.push((format!("node {node}"), "silent: nothing becomes final until it has caught up".to_owned()));
+    }
     for (node, view) in &tree.nodes {
         facts.push((format!("node {node} reported"), shown(view.reported)));
     }

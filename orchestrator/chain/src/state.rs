@@ -64,6 +64,8 @@ pub struct Tree {
     pub cursor: Option<BlockRef>,
     /// Transfers and spends left out: of nothing, of an unregistered asset, of a foreign wallet.
     pub ignored: u64,
+    /// Nodes whose silence was alarmed and that have not caught up since.
+    pub silent: BTreeSet<NodeName>,
 }
 
 /// What a node said last.

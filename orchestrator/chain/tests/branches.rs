@@ -226,3 +226,55 @@ fn records_survive_their_bytes_and_garbage_is_an_error() {
     let refused = Chain::decode(&Chain::encode_key(&Chain::key(blocks::chain())), &later);
     assert!(matches!(refused, Err(custos_saga::machine::StateError::Schema { schema: 2, .. })));
 }
+
+#[test]
+fn a_silent_node_calls_a_human_once_holds_finality_back_and_loses_nothing_when_it_comes_back() {
+    let mut shard = Shard::new(policy(&["a", "b"], 4, 3, 16));
+    trunk(&mut shard, "a", 1);
+    trunk(&mut shard, "b", 1);
+    let mut said = Vec::new();
+    for number in 2..=60 {
+        let report = empty("a", at(number, 0), at(number - 1, 0));
+        said.extend(facts(&shard.report(&if number == 5 { with(report, 1, "USDX") } else { report })));
+    }
+    assert_eq!(said, ["seen 1@5", "alarm: silent eip155:31337/b"]);
+    let mut back = Vec::new();
+    for number in 2..=60 {
+        back.extend(facts(&shard.report(&empty("b", at(number, 0), at(number - 1, 0)))));
+    }
+    assert_eq!(back, ["final 1@5"]);
+    let kept = shard.state.keys().filter(|key| matches!(key, Key::Block(..))).count();
+    assert_eq!(kept, 17, "what every node agrees on is forgotten as ever");
+    // Silent again: a human is called again.
+    let more: Vec<String> =
+        (61..=90).flat_map(|number| facts(&shard.report(&empty("a", at(number, 0), at(number - 1, 0))))).collect();
+    assert_eq!(more, ["alarm: silent eip155:31337/b"]);
+}
+
+#[test]
+fn a_first_node_that_falls_silent_calls_a_human_too() {
+    let mut shard = Shard::new(policy(&["a", "b"], 4, 3, 16));
+    trunk(&mut shard, "a", 2);
+    let said: Vec<String> =
+        (1..=40).flat_map(|number| facts(&shard.report(&empty("b", at(number, 0), at(number - 1, 0))))).collect();
+    assert_eq!(said, ["alarm: silent eip155:31337/a"]);
+}
+
+#[test]
+fn the_tree_is_bounded_however_long_a_node_is_silent() {
+    let mut shard = Shard::new(policy(&["a", "b"], 2, 2, 16));
+    trunk(&mut shard, "a", 1);
+    trunk(&mut shard, "b", 1);
+    let mut refused = 0;
+    for number in 2..=16_400 {
+        let effects = shard.report(&empty("a", at(number, 0), at(number - 1, 0)));
+        refused += u32::from(effects.dropped == Some("too-far-ahead"));
+    }
+    let kept = shard.state.keys().filter(|key| matches!(key, Key::Block(..))).count();
+    assert!(kept <= 16_386 && refused > 0, "{kept} blocks, {refused} refused");
+    // The other comes back: what was refused is reported again by a follower that stands at the cursor, and taken.
+    for number in 2..=16_000 {
+        shard.report(&empty("b", at(number, 0), at(number - 1, 0)));
+    }
+    assert_eq!(shard.report(&empty("a", at(16_386, 0), at(16_385, 0))).dropped, None);
+}

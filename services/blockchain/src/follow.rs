@@ -33,6 +33,9 @@ const TRANSFERS_MAX: usize = 1_000;
 const ANNOUNCED_MAX: usize = 500;
 /// Blocks that are walked back from a cursor that is not canonical any more.
 const CURSOR_WALK: u64 = 512;
+/// While another node is silent the cursor stands still, and the chain machine keeps every block above it: a follower stops so far
+/// beyond, and goes on when the cursor does. Half of what the machine keeps, and at 12 s a block more than a day.
+pub const LEAD_MAX: u64 = 8_192;
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const LOG_PAUSE: Duration = Duration::from_millis(100);
 
@@ -49,6 +52,8 @@ pub struct FollowSettings {
     pub metrics: Metrics,
     /// Where requests to nodes run.
     pub handle: Handle,
+    /// The most blocks that are reported beyond the chain machine's cursor: see [`LEAD_MAX`].
+    pub lead_max: u64,
 }
 
 /// The follower of one node of one chain. Several of one node may run at once, in one process or in many.
@@ -61,6 +66,7 @@ pub struct Follower {
     branch: Option<Branch>,
     tracing: Tracing,
     metrics: NodeMetrics,
+    lead_max: u64,
 }
 
 /// One follower for every node of every chain; each is to be run on a thread of its own. Once for each process: it registers
@@ -85,6 +91,7 @@ pub fn followers(nodes: &Nodes, settings: &FollowSettings) -> Result<Vec<Followe
                 branch: None,
                 tracing: Tracing::Unknown,
                 metrics,
+                lead_max: settings.lead_max,
             });
         }
     }
@@ -145,6 +152,11 @@ impl Follower {
             if known.is_some_and(|known| known != head) {
                 return self.walk_back();
             }
+            self.announce(stop)?;
+            return Ok(Progress::Idle);
+        }
+        let settled = self.watch.cursor().map_or(self.chain.config.start_block, |cursor| cursor.number);
+        if next > settled.saturating_add(self.lead_max) {
             self.announce(stop)?;
             return Ok(Progress::Idle);
         }

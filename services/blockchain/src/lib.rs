@@ -22,7 +22,7 @@ mod watch;
 
 pub use adapter::Adapter;
 pub use error::BlockchainError;
-pub use follow::{FollowSettings, Follower, followers};
+pub use follow::{FollowSettings, Follower, LEAD_MAX, followers};
 pub use nodes::Nodes;
 pub use reader::BalanceReader;
 pub use settings::{

@@ -39,6 +39,24 @@ fn every_block_is_reported_once_in_order_from_the_first_configured_on() {
 }
 
 #[test]
+fn a_follower_stops_so_far_beyond_the_cursor_and_goes_on_when_it_moves() {
+    let mut world = world();
+    world.lead_max = 3;
+    world.dev.mine_n(9);
+    let _running = world.follow();
+    let numbers = || world.reports().iter().map(|report| report.block.number).collect::<Vec<_>>();
+    until(|| (numbers().len() == 4).then_some(()));
+    let asked = || world.dev.requests().iter().filter(|request| request.method == "eth_getBlockByNumber").count();
+    let before = asked();
+    until(|| (asked() > before + 5).then_some(()));
+    assert_eq!(numbers(), [1, 2, 3, 4], "it looks at the node and reports no more");
+    world.cursor(4);
+    until(|| (numbers().len() == 7).then_some(()));
+    world.cursor(8);
+    until(|| (numbers() == [1, 2, 3, 4, 5, 6, 7, 8, 9]).then_some(()));
+}
+
+#[test]
 fn a_follower_can_begin_with_the_genesis_block() {
     let mut world = world();
     world.start_block = 0;

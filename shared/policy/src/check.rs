@@ -10,6 +10,9 @@ use crate::{AssetPolicy, ChainPolicy, Policy, PolicyError};
 /// More decimals than any amount of 128 bits can show.
 const DECIMALS_MAX: u8 = 38;
 
+/// Followers stop a bounded number of blocks beyond what is final; finality must lie well within.
+const CONFIRMATIONS_MAX: u32 = 4_096;
+
 /// A defect: where, which field, what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Defect {
@@ -117,6 +120,8 @@ impl Policy {
             found.unless(forms.insert((&entry.asset.chain, contract)), &place, "form", "is registered twice");
             found.unless(entry.asset.decimals <= DECIMALS_MAX, &place, "decimals", "is above 38");
             found.unless(entry.confirmations > 0, &place, "confirmations", "is below 1");
+            let reachable = entry.confirmations <= CONFIRMATIONS_MAX;
+            found.unless(reachable, &place, "confirmations", "is above 4096: followers stop before so many blocks");
         }
     }
 }

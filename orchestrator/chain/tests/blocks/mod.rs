@@ -184,6 +184,7 @@ fn word(outbound: &Outbound) -> String {
         Mail::Accounts(AccountsInput::Alarm(alarm)) => match alarm.code {
             AlarmCode::NodesDisagree => "alarm: nodes disagree".to_owned(),
             AlarmCode::DeepReorg => "alarm: deep reorg".to_owned(),
+            AlarmCode::NodeSilent => format!("alarm: silent {}", alarm.subject),
             other => panic!("{other:?}"),
         },
         other => panic!("the chain machine never says {other:?}"),
