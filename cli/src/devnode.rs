@@ -174,6 +174,15 @@ impl DevNode {
         }
     }
 
+    /// The number of the block that holds a transaction, if one does.
+    ///
+    /// # Errors
+    /// The node does not answer.
+    pub async fn block_of(&self, tx: &str) -> anyhow::Result<Option<u64>> {
+        let receipt = self.call("eth_getTransactionReceipt", json!([tx])).await?;
+        receipt.get("blockNumber").filter(|number| !number.is_null()).map(quantity).transpose()
+    }
+
     /// Asks for one block. `false` if the node does not take such orders.
     ///
     /// # Errors

@@ -27,8 +27,8 @@ pub use kill::KillPoint;
 
 /// How long anything may take before the demonstration gives up.
 const MOST: Duration = Duration::from_secs(60);
-/// How many blocks are rolled back: deeper than the three that made the money final.
-const ROLLED_BACK: u64 = 5;
+/// Blocks that must lie between what was paid before and what is rolled back.
+const APART: u64 = 5;
 /// An address outside, that clients pay to.
 const OUTSIDE: EthAddress = EthAddress([0x0a; 20]);
 
@@ -264,16 +264,16 @@ impl Scenes {
             return Ok(());
         }
         // Only the deposit shall be in the blocks that go: everything paid before it lies deeper.
-        let deep = self.town.height().await?.saturating_add(ROLLED_BACK);
+        let deep = self.town.height().await?.saturating_add(APART);
         while self.town.height().await? < deep {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         let tx = self.town.pay_ether(&bob.address, Amount::parse("3", 18)?).await?;
         self.holds(bob, "ETH", "3").await?;
         say(&format!("3 ETH for bob in {tx} are credited"));
-        let (before, after) = self.town.roll_back(ROLLED_BACK).await?;
+        let (depth, before, after) = self.town.roll_back(&tx).await?;
         say(&format!(
-            "{ROLLED_BACK} blocks are replaced: height {before} becomes {after} on another branch, the payment is in the pool again"
+            "{depth} blocks are replaced: height {before} becomes {after} on another branch, the payment is in the pool again"
         ));
         let path = format!("/events?account={}&limit=500", bob.id);
         let both = |page: &Value| {

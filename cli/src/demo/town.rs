@@ -145,19 +145,19 @@ impl Town {
         (!able).then(|| format!("{} has no way to ask for a reorganisation (anvil has)", self.node.version()))
     }
 
-    /// Rolls `depth` blocks back and mines empty ones in their place; what was in them waits in the pool again. Gives the height
-    /// before and after.
+    /// Rolls back the block that holds `tx` and everything since, and mines empty blocks in their place; what was in them waits in the
+    /// pool again. Gives how many blocks that were, and the height before and after.
     ///
     /// # Errors
-    /// The chain is shorter than that, or cannot be rolled back.
-    pub async fn roll_back(&self, depth: u64) -> anyhow::Result<(u64, u64)> {
+    /// No block holds the transaction, or the chain cannot be rolled back.
+    pub async fn roll_back(&self, tx: &str) -> anyhow::Result<(u64, u64, u64)> {
         if let Some((chain, _)) = &self.embedded {
-            let before = self.height().await?;
-            let blocks = usize::try_from(depth)?.checked_add(1).context("a depth beyond measure")?;
             chain.set_auto(None);
+            let (before, depth) = self.depth_of(tx).await?;
+            let blocks = usize::try_from(depth)?.checked_add(1).context("a depth beyond measure")?;
             chain.replace(depth, Dropped::Reinject, &vec![Vec::new(); blocks])?;
             chain.set_auto(Some(BLOCK_TIME));
-            return Ok((before, self.height().await?));
+            return Ok((depth, before, self.height().await?));
         }
         if let Some(why) = self.why_no_reorganisation() {
             bail!(why);
@@ -166,7 +166,7 @@ impl Town {
             Some(pulse) => Some(pulse.gate.lock().await),
             None => None,
         };
-        let before = self.height().await?;
+        let (before, depth) = self.depth_of(tx).await?;
         let dropped = self.raw_since(before.saturating_sub(depth)).await?;
         self.node.call("anvil_reorg", json!([depth, []])).await?;
         self.node.mine().await?;
@@ -175,7 +175,14 @@ impl Town {
         for raw in dropped {
             drop(self.node.obeyed("eth_sendRawTransaction", json!([raw])).await);
         }
-        Ok((before, after))
+        Ok((depth, before, after))
+    }
+
+    /// The height, and how many blocks reach down to the transaction.
+    async fn depth_of(&self, tx: &str) -> anyhow::Result<(u64, u64)> {
+        let (height, block) = (self.height().await?, self.node.block_of(tx).await?);
+        let block = block.with_context(|| format!("{tx} is in no block"))?;
+        Ok((height, height.saturating_add(1).saturating_sub(block)))
     }
 
     /// Every transaction in blocks above `height`, as it was sent.

@@ -13,10 +13,11 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use custos_journal::{Journal, JournalError};
-use custos_messages::{Keyring, Source, Topic};
+use custos_messages::{Keyring, Source, Topic, TraceParent};
 use custos_policy::Policy;
 use custos_readmodel::{FeedId, ReadModel};
 use custos_runtime::post::Post;
+use custos_runtime::telemetry::adopt_trace;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -256,7 +257,10 @@ async fn bound(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
 async fn finish(request: Request, next: Next) -> Response {
     let correlation = correlation(&request);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let span = tracing::info_span!("request", %method, %path, correlation);
+    let span = tracing::info_span!("request", service = "gateway", %method, %path, correlation);
+    // The bank's own trace goes on through us.
+    let trace = request.headers().get("traceparent").and_then(|text| text.to_str().ok());
+    adopt_trace(&span, trace.map(|text| TraceParent(text.to_owned())).as_ref());
     let mut response = next.run(request).instrument(span).await;
     if let Some(problem) = problem_of(&mut response) {
         let code = problem.code;

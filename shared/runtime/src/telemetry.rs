@@ -11,8 +11,9 @@ use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing::Span;
+use tracing::{Level, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
@@ -64,12 +65,16 @@ pub fn start(
 ) -> Result<Telemetry, TelemetryError> {
     let filter = EnvFilter::try_new(filter).map_err(|source| TelemetryError::Filter(filter.to_owned(), source))?;
     let lines = match format {
-        LogFormat::Json => fmt::layer().json().with_writer(std::io::stderr).boxed(),
-        LogFormat::Text => fmt::layer().with_target(false).with_writer(std::io::stderr).boxed(),
+        LogFormat::Json => fmt::layer().json().with_writer(std::io::stderr).with_filter(filter).boxed(),
+        LogFormat::Text => fmt::layer().with_target(false).with_writer(std::io::stderr).with_filter(filter).boxed(),
     };
     let provider = otlp.map(|endpoint| exporter(service, endpoint)).transpose()?;
-    let spans = provider.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer(service)));
-    tracing_subscriber::registry().with(filter).with(lines).with(spans).try_init()?;
+    let spans = provider.as_ref().map(|provider| {
+        // A quiet log is no reason for a trace with holes; libraries' own spans, the exporter's among them, would be in the way.
+        let ours = filter_fn(|span| span.is_span() && span.target().starts_with("custos") && *span.level() <= Level::INFO);
+        tracing_opentelemetry::layer().with_tracer(provider.tracer(service)).with_filter(ours)
+    });
+    tracing_subscriber::registry().with(lines).with(spans).try_init()?;
     Ok(Telemetry { provider })
 }
 

@@ -13,11 +13,13 @@ use custos_messages::{
     Chained, Envelope, Keyring, Link, Message, Postmark, Record, Rejection, ReplyTo, ShardName, Source, TimerDue, Topic,
 };
 use custos_saga::machine::{Cause, Command, Context, Effects, Machine, Outbound, Reply, TimerChange, TimerId, View};
+use tracing::span::EnteredSpan;
 
 use super::memory::{Memory, Overlay};
 use super::records::{LastInput, Manifest, PendingId, PendingMessage};
 use super::takeover::input_digest;
 use crate::quarantine::put_aside;
+use crate::telemetry::adopt_trace;
 
 /// What never changes while a shard is held.
 #[derive(Clone)]
@@ -220,6 +222,7 @@ impl<M: Machine> Batch<M> {
             partitions: identity.partitions,
             logic: super::takeover::LOGIC,
         };
+        let _span = span::<M>(from);
         let mut view = View::new(&memory.entities, &mut self.overlay.entities);
         let effects = M::apply(&mut view, cause, &context);
         self.tally.applied = self.tally.applied.saturating_add(1);
@@ -299,6 +302,15 @@ impl<M: Machine> Batch<M> {
 
 /// A link names its shard, an operator speaks to every shard, and a timer that is not armed here does nothing; everything else goes
 /// where its key belongs.
+/// An input that came with a trace is seen in it. What it causes carries the trace that the input came with, not this span: records are
+/// the same whether anybody watches or not.
+fn span<M: Machine>(from: &Envelope) -> Option<EnteredSpan> {
+    let trace = from.trace.as_ref()?;
+    let span = tracing::info_span!("apply", machine = M::KIND.name(), kind = %from.kind, id = ?from.id);
+    adopt_trace(&span, Some(trace));
+    Some(span.entered())
+}
+
 fn belongs_here(identity: &Identity, envelope: &Envelope, record: &Record) -> Result<(), Poison> {
     let anywhere = envelope.link.is_some() || envelope.source == Source::Operator || envelope.kind == TimerDue::KIND;
     let home = partition_of(&record.key, identity.partitions);
