@@ -1,4 +1,4 @@
-//! What every log must do, as checks that run against any [`Journal`]: the Kafka and the embedded one pass the same list.
+//! What every log must do, as checks that run against any [`Journal`]: the Kafka, the embedded and the simulated one pass the same list.
 //!
 //! Each check writes under names of its own and begins behind what the log holds already, so the list may run again and again
 //! on one long-lived cluster; it expects nobody else to write there meanwhile. A check says nothing about how fast a log is,

@@ -4,16 +4,19 @@
 //! Invariants: a transaction is visible whole or not at all to whoever reads committed; only the newest acquirer of a shard can
 //! commit to it; offsets of a partition rise and are never reused; a record's time is the log's, one log's times may step back
 //! (the runtime clamps). All calls block and belong on a thread of their own, never on an async worker. Only this crate knows
-//! rdkafka and the embedded store. Both implementations pass the same contract tests.
+//! rdkafka and the embedded store. There are three implementations, and all pass the same contract: Kafka; the embedded store; and a
+//! simulated cluster for tests, a model of Kafka's transactions with faults from a seed, on which the same code writes transactions.
 
 mod bracket;
 pub mod contract;
 mod embedded;
 mod kafka;
+mod simulated;
 
 pub use bracket::{Defence, Defences};
 pub use embedded::EmbeddedJournal;
 pub use kafka::{KafkaJournal, KafkaSettings};
+pub use simulated::{Counts, Faults, Rate, SimulatedCluster, SimulatedJournal, SimulatedSettings, SimulatedTime};
 
 use std::time::Duration;
 
