@@ -147,7 +147,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let config = Config::load(&args.config)?;
             stage::read_model(&config).await?.clear().await?;
             say(
-                "the read model is empty; a projector folds the log into it from the beginning (start it again if it was running)",
+                "the read model is empty and its rules are as they were; a projector folds the log into it from the beginning",
             );
             Ok(ExitCode::SUCCESS)
         }

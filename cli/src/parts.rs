@@ -132,13 +132,20 @@ pub async fn start(part: Part, stage: &Stage, ended: &Sender<Ended>) -> anyhow::
             fits(&policy, &stage.config.tenant, stage.config.provision.partitions)?;
             let (journal, keyring) = (Arc::clone(&stage.journal), Arc::clone(&stage.keyring));
             let model = stage.read_model().await?;
-            let gateway = Gateway::bind(checked.under(policy), journal, keyring, model, stage.token());
+            let gateway = Gateway::bind(
+                checked.under(policy).counted_in(stage.metrics.clone()),
+                journal,
+                keyring,
+                model,
+                stage.token(),
+            );
             let gateway = gateway.await.context("the gateway")?;
             task(part, ended, async move { gateway.run().await.map_err(anyhow::Error::from) });
         }
         Part::Projector => {
             let projector =
-                Projector::new(Arc::clone(&stage.journal), Arc::clone(&stage.keyring), stage.read_model().await?);
+                Projector::new(Arc::clone(&stage.journal), Arc::clone(&stage.keyring), stage.read_model().await?)
+                    .counted_in(stage.metrics.clone());
             let token = stage.token();
             task(part, ended, async move { projector.run(token).await.map_err(anyhow::Error::from) });
         }

@@ -87,7 +87,7 @@ pub fn followers(nodes: &Nodes, settings: &FollowSettings) -> Result<Vec<Followe
                 node: Arc::clone(node),
                 handle: settings.handle.clone(),
                 post: Post::new(&*journal, Arc::clone(&keyring), Source::Blockchain, settings.partitions)?,
-                watch: WatchList::new(chain.config.chain.clone(), journal, keyring, metrics.clone()),
+                watch: WatchList::open(chain.config.chain.clone(), journal, keyring, settings.metrics.clone())?,
                 branch: None,
                 tracing: Tracing::Unknown,
                 metrics,

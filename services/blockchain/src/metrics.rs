@@ -27,7 +27,6 @@ pub(crate) struct FollowMetrics {
     failures: Family<NodeLabel, Counter>,
     left: Family<NodeLabel, Counter>,
     unreported: Family<ReasonLabel, Counter>,
-    runtime: Metrics,
 }
 
 /// The metrics of one follower.
@@ -47,7 +46,6 @@ impl FollowMetrics {
             failures: Family::default(),
             left: Family::default(),
             unreported: Family::default(),
-            runtime: metrics.clone(),
         };
         metrics.register("follower_block", "Number of the block that was reported last", all.block.clone());
         metrics.register("follower_tracing", "1 when the node shows ether moved inside transactions", all.tracing.clone());
@@ -88,10 +86,5 @@ impl NodeMetrics {
     pub(crate) fn unreported(&self, reason: &'static str, transfers: u64) {
         let label = ReasonLabel { chain: self.chain.to_string(), reason };
         self.all.unreported.get_or_create(&label).inc_by(transfers);
-    }
-
-    /// A record of the watch list cannot be trusted or read.
-    pub(crate) fn put_aside(&self, code: &'static str) {
-        self.all.runtime.put_aside("follower", code);
     }
 }

@@ -1,7 +1,7 @@
 //! The watch list: which addresses are ours, and where a restarted follower reads on.
 //!
 //! Invariant: after [`WatchList::refresh`] the list holds every record that was committed before the call. Records that are not
-//! authentic are counted and left aside; they remain in the topic as evidence.
+//! authentic are counted and put aside, again after each restart: the topic is compacted, so it keeps no evidence.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use custos_domain::{BlockRef, ChainId};
 use custos_journal::{Entry, Journal, JournalError, Start};
 use custos_messages::watch::{WatchRecord, WatchedAddress};
 use custos_messages::{Keyring, Topic};
-
-use crate::metrics::NodeMetrics;
+use custos_runtime::metrics::Metrics;
+use custos_runtime::quarantine::Quarantine;
 
 const MOST: usize = 1_024;
 const LOOK: Duration = Duration::from_millis(100);
@@ -25,7 +25,7 @@ pub(crate) struct WatchList {
     chain: ChainId,
     journal: Arc<dyn Journal>,
     keyring: Arc<Keyring>,
-    metrics: NodeMetrics,
+    quarantine: Quarantine,
     places: Vec<Place>,
     watched: BTreeMap<Address, WatchedAddress>,
     cursor: Option<BlockRef>,
@@ -41,9 +41,18 @@ struct Place {
 
 impl WatchList {
     /// An empty list.
-    pub(crate) fn new(chain: ChainId, journal: Arc<dyn Journal>, keyring: Arc<Keyring>, metrics: NodeMetrics) -> Self {
+    ///
+    /// # Errors
+    /// The log cannot be reached.
+    pub(crate) fn open(
+        chain: ChainId,
+        journal: Arc<dyn Journal>,
+        keyring: Arc<Keyring>,
+        metrics: Metrics,
+    ) -> Result<Self, JournalError> {
+        let quarantine = Quarantine::open(&*journal, metrics, "follower")?;
         let (places, watched, fresh) = (Vec::new(), BTreeMap::new(), Vec::new());
-        Self { chain, journal, keyring, metrics, places, watched, cursor: None, fresh }
+        Ok(Self { chain, journal, keyring, quarantine, places, watched, cursor: None, fresh })
     }
 
     /// Reads everything that is committed now.
@@ -75,8 +84,8 @@ impl WatchList {
                 return Err(JournalError::Unavailable { operation: "read the watch list", reason });
             }
             for entry in feed.poll(MOST, LOOK)? {
+                self.take(&entry)?;
                 next = entry.offset.saturating_add(1);
-                self.take(&entry);
             }
             self.note(partition, Place { next, end: None });
         }
@@ -91,7 +100,7 @@ impl WatchList {
         }
     }
 
-    fn take(&mut self, entry: &Entry) {
+    fn take(&mut self, entry: &Entry) -> Result<(), JournalError> {
         match self.keyring.open_message::<WatchRecord>(Topic::Addresses, &entry.record) {
             Ok((_, WatchRecord::Address(address))) if address.chain == self.chain => {
                 self.watched.insert(Address::from(address.address.0), address.clone());
@@ -102,10 +111,11 @@ impl WatchList {
             Ok(_) => {}
             Err(rejection) => {
                 let (partition, offset) = (entry.partition, entry.offset);
-                tracing::error!(partition, offset, %rejection, "a record of the watch list is left aside");
-                self.metrics.put_aside(rejection.code());
+                tracing::error!(partition, offset, %rejection, "a record of the watch list is put aside");
+                self.quarantine.reject(Topic::Addresses, entry, &rejection)?;
             }
         }
+        Ok(())
     }
 
     /// Our addresses.

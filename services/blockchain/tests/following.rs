@@ -296,7 +296,7 @@ fn an_address_added_later_is_announced_and_seen_only_in_blocks_after() {
 }
 
 #[test]
-fn a_forged_record_of_the_watch_list_is_left_aside_and_counted() {
+fn a_forged_record_of_the_watch_list_is_put_aside_and_counted() {
     let world = world();
     let forged = WatchRecord::Address(WatchedAddress {
         chain: chain(),

@@ -1,7 +1,7 @@
 //! The waiting room: requests that wait for their answer on this instance's partition of `gateway.replies`.
 //!
 //! Best effort by design: an answer that nobody waits for is dropped, and an answer that does not come leaves the outcome unknown.
-//! Only an answer that accounts has sealed is given to anybody.
+//! Only an answer that accounts has sealed is given to anybody; what nobody may say here is put aside and counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use custos_journal::{Entry, Feed, Journal, JournalError, Remedy, Start};
 use custos_messages::gateway::{GatewayReply, Outcome};
-use custos_messages::{Keyring, Source, Topic};
+use custos_messages::{Envelope, Keyring, Rejection, Source, Topic};
+use custos_runtime::metrics::Metrics;
+use custos_runtime::quarantine::Quarantine;
 use tokio::sync::oneshot;
 
 use crate::GatewayError;
@@ -84,27 +86,29 @@ pub(crate) struct Reader {
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) instance: u32,
     pub(crate) room: Arc<WaitingRoom>,
+    pub(crate) metrics: Metrics,
     pub(crate) stop: Arc<AtomicBool>,
 }
 
 impl Reader {
-    /// The place after everything that is there now: what comes later may be for us.
-    pub(crate) fn open(&self) -> Result<Box<dyn Feed>, JournalError> {
-        self.journal.read(Topic::GatewayReplies, self.instance, Start::Latest)
+    /// The place after everything that is there now: what comes later may be for us. And the way into quarantine.
+    pub(crate) fn open(&self) -> Result<(Box<dyn Feed>, Quarantine), JournalError> {
+        let feed = self.journal.read(Topic::GatewayReplies, self.instance, Start::Latest)?;
+        Ok((feed, Quarantine::open(&*self.journal, self.metrics.clone(), "gateway")?))
     }
 
     /// Reads until it shall stop. Blocks: it belongs on a thread of its own.
     ///
     /// # Errors
     /// The log cannot be used any more.
-    pub(crate) fn run(&self, mut feed: Box<dyn Feed>) -> Result<(), JournalError> {
+    pub(crate) fn run(&self, mut feed: Box<dyn Feed>, quarantine: &Quarantine) -> Result<(), JournalError> {
         let mut next = None;
         while !self.stop.load(Ordering::Acquire) {
             match feed.poll(AT_ONCE, LOOK) {
                 Ok(entries) => {
                     for entry in entries {
                         next = Some(entry.offset.saturating_add(1));
-                        self.take(&entry);
+                        self.take(&entry, quarantine);
                     }
                 }
                 Err(error) if error.remedy() == Remedy::Halt => return Err(error),
@@ -121,14 +125,25 @@ impl Reader {
         Ok(())
     }
 
-    fn take(&self, entry: &Entry) {
-        match self.keyring.open_message::<GatewayReply>(Topic::GatewayReplies, &entry.record) {
-            Ok((envelope, reply)) if envelope.source == Source::Accounts => self.room.tell(reply),
-            Ok((envelope, _)) => {
-                tracing::error!(offset = entry.offset, source = envelope.source.name(), "a reply that is not from accounts");
-            }
+    fn take(&self, entry: &Entry, quarantine: &Quarantine) {
+        // Other machines may answer others; here it is accounts that decides.
+        let by_accounts = |(envelope, reply): (Envelope, GatewayReply)| match envelope {
+            Envelope { source: Source::Accounts, .. } => Ok(reply),
+            Envelope { source: from, kind, .. } => Err(Rejection::NotAllowed { from, kind }),
+        };
+        let opened = self.keyring.open_message::<GatewayReply>(Topic::GatewayReplies, &entry.record);
+        match opened.and_then(by_accounts) {
+            Ok(reply) => self.room.tell(reply),
             Err(rejection) => {
-                tracing::error!(offset = entry.offset, code = rejection.code(), "a reply that cannot be trusted is dropped");
+                tracing::error!(
+                    offset = entry.offset,
+                    code = rejection.code(),
+                    "a reply that cannot be trusted is put aside"
+                );
+                // Best effort, as all of this: whoever waits for a true reply does not wait for a false one.
+                if let Err(error) = quarantine.reject(Topic::GatewayReplies, entry, &rejection) {
+                    tracing::warn!(error = %chain(&error), "it could not be put aside, and stays where it is");
+                }
             }
         }
     }

@@ -102,6 +102,7 @@ impl Gateway {
             keyring: Arc::clone(&keyring),
             instance: config.instance,
             room: Arc::clone(&room),
+            metrics: config.metrics.clone(),
             stop: Arc::clone(&reading.0),
         };
         let (post, reader) = attach(&*journal, keyring, config.policy.partitions, reader).await?;
@@ -191,9 +192,9 @@ async fn attach(
     let work = move || {
         let result = match reader.open() {
             Err(error) => return drop(opened.send(Err(error))),
-            Ok(feed) => {
+            Ok((feed, quarantine)) => {
                 drop(opened.send(Ok(())));
-                reader.run(feed)
+                reader.run(feed, &quarantine)
             }
         };
         // Nobody listens any more if the gateway has stopped.

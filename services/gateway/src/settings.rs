@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use custos_policy::Policy;
+use custos_runtime::metrics::Metrics;
 use custos_runtime::settings::Problems;
 use serde::Deserialize;
 
@@ -64,6 +65,8 @@ pub struct GatewayConfig {
     pub reply_wait: Duration,
     /// How long a stream's reader may take nothing.
     pub patience: Duration,
+    /// Where it is counted what is put aside.
+    pub metrics: Metrics,
 }
 
 impl GatewaySettings {
@@ -104,7 +107,16 @@ impl CheckedGateway {
     #[must_use]
     pub fn under(self, policy: Policy) -> GatewayConfig {
         let Self { listen, instance, keys, cursors, blockchain } = self;
-        GatewayConfig { listen, instance, keys, cursors, blockchain, policy, reply_wait: REPLY_WAIT, patience: PATIENCE }
+        let (reply_wait, patience, metrics) = (REPLY_WAIT, PATIENCE, Metrics::default());
+        GatewayConfig { listen, instance, keys, cursors, blockchain, policy, reply_wait, patience, metrics }
+    }
+}
+
+impl GatewayConfig {
+    /// The same, counting in `metrics`.
+    #[must_use]
+    pub fn counted_in(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Why a projector stops, and what it tries again.
 
 use custos_journal::JournalError;
-use custos_messages::{EnvelopeError, Rejection};
+use custos_messages::Rejection;
 use custos_readmodel::ReadError;
 
 /// Why the projector stopped.
@@ -10,9 +10,9 @@ pub enum ProjectorError {
     /// The log does not give its events.
     #[error("the event log cannot be read")]
     Journal(#[from] JournalError),
-    /// An event is not sealed by accounts, or cannot be read.
-    #[error("partition {partition}, offset {offset}: the record is no event of ours")]
-    Rejected {
+    /// Accounts has sealed an event for this place that this program cannot read: it is older than the one that wrote it.
+    #[error("partition {partition}, offset {offset}: the event cannot be read by this program")]
+    Unreadable {
         /// The partition.
         partition: u32,
         /// The offset.
@@ -21,16 +21,11 @@ pub enum ProjectorError {
         #[source]
         source: Rejection,
     },
-    /// An event does not say where it stands in the chain.
-    #[error("partition {partition}, offset {offset}: the event has no place in the chain")]
-    Placeless {
+    /// The read model stands before what was folded into it: it was emptied.
+    #[error("partition {partition}: the read model went back; the log is folded again from there")]
+    WentBack {
         /// The partition.
         partition: u32,
-        /// The offset.
-        offset: u64,
-        /// Why.
-        #[source]
-        source: EnvelopeError,
     },
     /// The read model does not take the events.
     #[error("the events cannot be folded into the read model")]
@@ -89,7 +84,8 @@ impl ProjectorError {
                 custos_readmodel::Remedy::Retry => Remedy::Retry,
                 custos_readmodel::Remedy::Halt => Remedy::Halt,
             },
-            Self::Rejected { .. } | Self::Placeless { .. } | Self::Thread { .. } | Self::Crashed(_) => Remedy::Halt,
+            Self::WentBack { .. } => Remedy::Retry,
+            Self::Unreadable { .. } | Self::Thread { .. } | Self::Crashed(_) => Remedy::Halt,
         }
     }
 }

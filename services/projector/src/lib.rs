@@ -1,9 +1,10 @@
 //! The projector: reads the event log and folds it into the read model, as fast as it comes.
 //!
 //! One thread per partition reads (the log's calls block); one task folds, so that what several partitions have at one moment
-//! becomes one SQL transaction. Invariants: reading begins where the read model says, never where this process thinks it is;
-//! an event that is not sealed, not readable or not next stops the projector, and a human must look. Any number of projectors
-//! may run beside each other. Deliberately absent: a consumer group, and any memory of its own.
+//! becomes one SQL transaction. Invariants: reading begins where the read model says, never where this process thinks it is; what
+//! is no event that accounts has sealed for its place is put aside, counted, and holds nobody up; an event that is missing, not
+//! readable, or does not follow the one before stops the projector, and a human must look. Any number of projectors may run
+//! beside each other. Deliberately absent: a consumer group, and any memory of its own.
 
 mod error;
 mod progress;
@@ -16,6 +17,8 @@ use std::time::Duration;
 use custos_journal::Journal;
 use custos_messages::{Keyring, Topic};
 use custos_readmodel::{Arrival, Place, ReadError, ReadModel};
+use custos_runtime::metrics::Metrics;
+use custos_runtime::quarantine::Quarantine;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +28,10 @@ pub use progress::{PartitionProgress, Progress};
 use error::Remedy;
 use reader::{Reader, Readers, Reading};
 
+/// How it is called in metrics.
+const NAME: &str = "projector";
+/// How often a projector that has nothing to fold looks whether the read model is still where it was.
+const LOOK: Duration = Duration::from_secs(1);
 /// The most events of one SQL transaction.
 const BATCH: usize = 2_000;
 /// Readings that may wait to be folded; then the readers wait.
@@ -40,6 +47,7 @@ pub struct Projector {
     keyring: Arc<Keyring>,
     model: ReadModel,
     progress: Progress,
+    metrics: Metrics,
 }
 
 /// How one spell of reading ended.
@@ -54,7 +62,13 @@ impl Projector {
     /// A projector of the events of `journal`, opened with `keyring` (which must know accounts' secret), into `model`.
     #[must_use]
     pub fn new(journal: Arc<dyn Journal>, keyring: Arc<Keyring>, model: ReadModel) -> Self {
-        Self { journal, keyring, model, progress: Progress::default() }
+        Self { journal, keyring, model, progress: Progress::default(), metrics: Metrics::default() }
+    }
+
+    /// The same, counting what it drops and puts aside in `metrics`.
+    #[must_use]
+    pub fn counted_in(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// How far it is: for metrics and health. All clones of it show the same.
@@ -67,8 +81,8 @@ impl Projector {
     /// a read model that was emptied for a rebuild) is tried again from where the read model stands.
     ///
     /// # Errors
-    /// What no second try mends: an event that is not sealed, not readable, missing, or not what its hash says; a journal entry
-    /// that the database refuses.
+    /// What no second try mends: an event that is not readable, missing, or does not follow the one before; a journal entry that
+    /// the database refuses.
     pub async fn run(&self, stop: CancellationToken) -> Result<(), ProjectorError> {
         let mut pause = PAUSE;
         let mut last_gap = None;
@@ -125,6 +139,9 @@ impl Projector {
         let journal = self.journal.clone();
         let counting = tokio::task::spawn_blocking(move || journal.partitions(Topic::Events)).await;
         let partitions = counting.map_err(ProjectorError::Crashed)??;
+        let (journal, metrics) = (self.journal.clone(), self.metrics.clone());
+        let opening = tokio::task::spawn_blocking(move || Quarantine::open(&*journal, metrics, NAME)).await;
+        let quarantine = Arc::new(opening.map_err(ProjectorError::Crashed)??);
         let mut readers = Readers::default();
         for partition in 0..partitions {
             let next_offset = places.get(&partition).map(|place| place.next_offset);
@@ -132,6 +149,7 @@ impl Projector {
             let reader = Reader {
                 journal: self.journal.clone(),
                 keyring: self.keyring.clone(),
+                quarantine: quarantine.clone(),
                 partition,
                 next_offset,
                 out: out.clone(),
@@ -155,6 +173,10 @@ impl Projector {
             let first = tokio::select! {
                 () = stop.cancelled() => return Spell::Stopped,
                 first = readings.recv() => first,
+                () = tokio::time::sleep(LOOK) => match self.went_back().await {
+                    Ok(None) => continue,
+                    Ok(Some(cause)) | Err(cause) => return Spell::Failed { cause, advanced },
+                },
             };
             // Readers end only when they are told to, or after they said why.
             let Some(first) = first else { return Spell::Stopped };
@@ -164,6 +186,7 @@ impl Projector {
                     Ok(applied) => {
                         advanced |= applied.folded > 0;
                         self.progress.folded(&batch, applied.folded);
+                        self.metrics.dropped(NAME, "event-repeat", applied.repeated);
                     }
                     Err(cause) => return Spell::Failed { cause: cause.into(), advanced },
                 }
@@ -172,6 +195,19 @@ impl Projector {
                 return Spell::Failed { cause, advanced };
             }
         }
+    }
+}
+
+impl Projector {
+    /// Whether the read model stands before what was folded here: it was emptied, and a quiet log would never show that.
+    async fn went_back(&self) -> Result<Option<ProjectorError>, ProjectorError> {
+        let places = self.model.places().await?;
+        let stands = |partition| places.get(&partition).map_or(0, |place| place.position.sequence);
+        let folded = self.progress.partitions().into_iter();
+        let mut behind = folded.filter(|(partition, progress)| {
+            progress.position.is_some_and(|position| position.sequence > stands(*partition))
+        });
+        Ok(behind.next().map(|(partition, _)| ProjectorError::WentBack { partition }))
     }
 }
 

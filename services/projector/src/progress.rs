@@ -76,8 +76,12 @@ impl Progress {
         state.folded = state.folded.saturating_add(count);
         for arrival in batch {
             let progress = state.partitions.entry(arrival.partition).or_default();
-            progress.position = Some(Position { partition: arrival.partition, sequence: arrival.place.sequence });
-            progress.next_offset = arrival.offset.saturating_add(1);
+            // A repeat of an old event comes late and moves nothing back.
+            let position = Position { partition: arrival.partition, sequence: arrival.place.sequence };
+            if progress.position.is_none_or(|last| last.sequence < position.sequence) {
+                progress.position = Some(position);
+            }
+            progress.next_offset = progress.next_offset.max(arrival.offset.saturating_add(1));
             progress.end_offset = progress.end_offset.max(progress.next_offset);
         }
     }

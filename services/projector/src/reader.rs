@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use custos_journal::{Entry, Journal, Start};
 use custos_messages::events::Event;
-use custos_messages::{Chained, Keyring, Topic};
+use custos_messages::{Chained, Keyring, Record, Rejection, Source, Topic};
 use custos_readmodel::Arrival;
+use custos_runtime::quarantine::Quarantine;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,7 @@ pub(crate) type Reading = Result<Vec<Arrival>, ProjectorError>;
 pub(crate) struct Reader {
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) keyring: Arc<Keyring>,
+    pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) partition: u32,
     /// Where to begin; at the start of the log if nothing is folded.
     pub(crate) next_offset: Option<u64>,
@@ -85,8 +87,11 @@ impl Reader {
                 continue;
             }
             let mut arrivals = Vec::with_capacity(entries.len());
-            let opened = entries.into_iter().try_for_each(|entry| self.open(entry).map(|arrival| arrivals.push(arrival)));
-            // What was read before a record that is none of ours is still folded.
+            let opened: Result<(), ProjectorError> = entries.into_iter().try_for_each(|entry| {
+                arrivals.extend(self.open(entry)?);
+                Ok(())
+            });
+            // What was read before an event that is not for this program is still folded.
             if self.out.blocking_send(Ok(arrivals)).is_err() {
                 return Ok(());
             }
@@ -95,13 +100,44 @@ impl Reader {
         Ok(())
     }
 
-    fn open(&self, entry: Entry) -> Result<Arrival, ProjectorError> {
-        let Entry { partition, offset, record, .. } = entry;
-        let (_, event) = self
-            .keyring
-            .open_message::<Event>(Topic::Events, &record)
-            .map_err(|source| ProjectorError::Rejected { partition, offset, source })?;
-        let place = Chained::read(&record).map_err(|source| ProjectorError::Placeless { partition, offset, source })?;
-        Ok(Arrival { partition, offset, place, event, payload: record.value.unwrap_or_default() })
+    /// The event of a record. What is no link of this partition's chain, sealed by accounts, is put aside: the chain is dense, so an
+    /// event that was altered into it is missed at the next. A link that cannot be read is for a newer program.
+    fn open(&self, entry: Entry) -> Result<Option<Arrival>, ProjectorError> {
+        let opened = self.keyring.open_message::<Event>(Topic::Events, &entry.record);
+        let (ours, kind) = match &opened {
+            Ok((envelope, _)) => (true, envelope.kind.clone()),
+            Err(Rejection::NotAllowed { from, kind }) => (*from == Source::Accounts, kind.clone()),
+            Err(Rejection::Undecodable(_)) => (true, header(&entry.record, "ce_type")),
+            Err(Rejection::Oversized(_) | Rejection::Envelope(_) | Rejection::Unauthenticated(_)) => (false, String::new()),
+        };
+        let place = Chained::read(&entry.record);
+        let linked = ours && place.is_ok_and(|place| place.holds(entry.partition, &kind, &entry.record));
+        match (opened, place) {
+            (Ok((_, event)), Ok(place)) if linked => {
+                let Entry { partition, offset, record, .. } = entry;
+                Ok(Some(Arrival { partition, offset, place, event, payload: record.value.unwrap_or_default() }))
+            }
+            (Err(source), _) if linked => {
+                Err(ProjectorError::Unreadable { partition: entry.partition, offset: entry.offset, source })
+            }
+            (Err(rejection), _) => {
+                self.quarantine.reject(Topic::Events, &entry, &rejection)?;
+                Ok(None)
+            }
+            (Ok(_), _) => {
+                self.quarantine.put(
+                    Topic::Events,
+                    &entry,
+                    "misrouted",
+                    "the event has no place in this partition's chain",
+                )?;
+                Ok(None)
+            }
+        }
     }
+}
+
+fn header(record: &Record, name: &str) -> String {
+    let found = record.headers.iter().find(|(known, _)| known == name);
+    found.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
 }

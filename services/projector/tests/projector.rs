@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use custos_domain::{AccountId, Digest, IdempotencyKey, TenantId, Timestamp};
-use custos_journal::{Appender, EmbeddedJournal, Journal, Provision};
+use custos_journal::{Appender, EmbeddedJournal, Journal, Provision, Start};
 use custos_messages::events::{Event, EventBody, Position};
 use custos_messages::{Chained, Keyring, Record, Secret, Source, Topic};
 use custos_projector::{Projector, ProjectorError};
 use custos_readmodel::{PageRequest, ReadError, ReadModel};
+use custos_runtime::metrics::Metrics;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +34,7 @@ struct Working {
     stop: CancellationToken,
     task: JoinHandle<Result<(), ProjectorError>>,
     projector: Projector,
+    metrics: Metrics,
 }
 
 fn keyring(byte: u8) -> Arc<Keyring> {
@@ -79,13 +81,15 @@ impl Stage {
     }
 
     fn work(&self, model: &ReadModel) -> Working {
-        let projector = Projector::new(self.journal.clone(), self.keyring.clone(), model.clone());
+        let metrics = Metrics::default();
+        let projector =
+            Projector::new(self.journal.clone(), self.keyring.clone(), model.clone()).counted_in(metrics.clone());
         let stop = CancellationToken::new();
         let task = tokio::spawn({
             let (projector, stop) = (projector.clone(), stop.clone());
             async move { projector.run(stop).await }
         });
-        Working { stop, task, projector }
+        Working { stop, task, projector, metrics }
     }
 
     async fn caught_up(&self, model: &ReadModel) {
@@ -155,8 +159,7 @@ async fn a_read_model_that_is_emptied_under_a_running_projector_is_folded_again(
     stage.tell(20);
     stage.caught_up(&model).await;
     model.clear().await.unwrap();
-    // The next events show the running projector that it stands elsewhere.
-    stage.tell(2);
+    // The log is quiet: the running projector sees by itself that it stands elsewhere.
     stage.caught_up(&model).await;
     let emptied = model.digest().await.unwrap();
     working.stopped().await.unwrap();
@@ -167,18 +170,103 @@ async fn a_read_model_that_is_emptied_under_a_running_projector_is_folded_again(
     assert_eq!(fresh.digest().await.unwrap(), emptied);
 }
 
+/// What nobody who may write events has written into this partition.
+fn foreign(stage: &mut Stage) -> Vec<(Record, &'static str)> {
+    let sealed = stage.next(0);
+    let place = stage.heads.insert(0, (3, Digest([0; 32])));
+    let mut altered = sealed.clone();
+    altered.value.as_mut().unwrap().push(0);
+    let genuine = std::mem::replace(&mut stage.keyring, keyring(8));
+    let stranger = stage.next(0);
+    stage.keyring = genuine;
+    stage.heads.extend(place.map(|place| (0, place)));
+    let without = |record: &Record, name: &str| {
+        let mut record = record.clone();
+        record.headers.retain(|(known, _)| known != name);
+        record
+    };
+    let noise = Record { key: b"k".to_vec(), value: Some(vec![7; 9]), headers: Vec::new() };
+    vec![
+        (Record { value: None, ..noise.clone() }, "malformed-envelope"),
+        (noise, "malformed-envelope"),
+        (altered, "unauthenticated"),
+        (stranger, "unauthenticated"),
+        (without(&sealed, "custos_auth"), "unauthenticated"),
+        (without(&sealed, "ce_type"), "malformed-envelope"),
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_that_accounts_did_not_seal_stops_the_projector_after_what_came_before_it() {
+async fn what_accounts_did_not_seal_for_this_place_is_put_aside_and_holds_nothing_up() {
     let mut stage = Stage::set();
     let model = stage.model("read.db").await;
     stage.tell(6);
-    let genuine = std::mem::replace(&mut stage.keyring, keyring(8));
+    let moved = stage.journal.read(Topic::Events, 0, Start::Earliest).unwrap().poll(9, SOON).unwrap();
+    let mut heads = stage.heads.clone();
+    let mut expected: Vec<&str> = Vec::new();
+    for (record, code) in foreign(&mut stage) {
+        stage.append(0, record);
+        expected.push(code);
+    }
+    // Sealed by accounts, and for another partition.
+    stage.heads = std::mem::take(&mut heads);
+    moved.into_iter().for_each(|entry| stage.append(1, entry.record));
+    stage.tell(4);
+    let working = stage.work(&model);
+    stage.caught_up(&model).await;
+    let aside = |partition| {
+        let mut feed = stage.journal.read(Topic::Quarantine, partition, Start::Earliest).unwrap();
+        let entries = feed.poll(99, Duration::from_millis(100)).unwrap();
+        entries.into_iter().map(|entry| code(&entry.record)).collect::<Vec<String>>()
+    };
+    assert_eq!((aside(0), aside(1)), (expected.into_iter().map(str::to_owned).collect(), vec!["misrouted".to_owned(); 3]));
+    let text = working.metrics.text();
+    for line in [r#"code="malformed-envelope"} 3"#, r#"code="unauthenticated"} 3"#, r#"code="misrouted"} 3"#] {
+        assert!(text.contains(&format!("custos_quarantined_total{{part=\"projector\",{line}")), "{line}: {text}");
+    }
+    working.stopped().await.unwrap();
+    assert_eq!(model.accounts(PageRequest::first(100)).await.unwrap().items.len(), 10);
+}
+
+fn code(record: &Record) -> String {
+    let found = record.headers.iter().find(|(name, _)| name == "custos_quarantine_code");
+    String::from_utf8(found.unwrap().1.clone()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_was_altered_is_put_aside_and_missed_at_the_next() {
+    let mut stage = Stage::set();
+    let model = stage.model("read.db").await;
+    stage.tell(6);
+    let mut altered = stage.next(0);
+    altered.value.as_mut().unwrap().push(0);
+    stage.append(0, altered);
     stage.tell(1);
-    stage.keyring = genuine;
     let ended = stage.work(&model).ended().await;
-    assert!(matches!(ended, Err(ProjectorError::Rejected { partition: 0, .. })), "{ended:?}");
-    let place = model.place(0).await.unwrap().unwrap();
-    assert_eq!(place.position.sequence, 3);
+    assert!(matches!(ended, Err(ProjectorError::Fold(ReadError::Gap { partition: 0, expected: 4, found: 5 }))), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn repeats_of_events_are_dropped_and_counted() {
+    let mut stage = Stage::set();
+    let model = stage.model("read.db").await;
+    stage.tell(6);
+    let working = stage.work(&model);
+    stage.caught_up(&model).await;
+    let before = model.digest().await.unwrap();
+    for entry in stage.journal.read(Topic::Events, 0, Start::Earliest).unwrap().poll(99, SOON).unwrap() {
+        stage.append(0, entry.record);
+    }
+    let counted = || working.metrics.text().contains(r#"custos_dropped_total{part="projector",code="event-repeat"} 3"#);
+    let until = tokio::time::Instant::now() + SOON;
+    while !counted() {
+        assert!(tokio::time::Instant::now() < until, "{}", working.metrics.text());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(working.projector.progress().restarts(), 0);
+    working.stopped().await.unwrap();
+    let after = model.digest().await.unwrap();
+    assert_eq!(after, before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

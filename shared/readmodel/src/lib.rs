@@ -55,6 +55,7 @@ const OPENINGS: u32 = 5;
 #[derive(Clone, Debug)]
 pub struct ReadModel {
     pool: AnyPool,
+    dialect: Dialect,
     /// Rises with every batch that this process folds: whoever waits for a position looks again.
     folded: Arc<watch::Sender<u64>>,
 }
@@ -76,7 +77,7 @@ impl ReadModel {
             .await
             .map_err(ReadError::sql("connect"))?;
         migrate(&pool, dialect).await?;
-        Ok(Self { pool, folded: Arc::new(watch::Sender::new(0)) })
+        Ok(Self { pool, dialect, folded: Arc::new(watch::Sender::new(0)) })
     }
 
     /// Closes all connections; calls after it fail.
@@ -84,9 +85,9 @@ impl ReadModel {
         self.pool.close().await;
     }
 
-    /// Empties the read model, so that folding begins again at the start of the log. Feed ids go on rising: a reader's cursor
-    /// from before sees events again and misses none. Safe beside running projectors: each starts over when its next event
-    /// comes, so on a quiet log it is started again.
+    /// Empties the read model and puts the tables' rules back, so that folding begins again at the start of the log. Feed ids go on
+    /// rising: a reader's cursor from before sees events again and misses none. Safe beside running projectors: each sees that its
+    /// places went back and starts over.
     pub async fn clear(&self) -> Result<(), ReadError> {
         let clearing = || ReadError::sql("clear the read model");
         let mut transaction = self.pool.begin().await.map_err(clearing())?;
@@ -95,6 +96,8 @@ impl ReadModel {
             let sql = sqlx::AssertSqlSafe(format!("DELETE FROM {}", table.name));
             transaction.execute(sql).await.map_err(clearing())?;
         }
+        // The folding that follows is held to them.
+        schema::restore_rules(&mut transaction, self.dialect).await.map_err(clearing())?;
         transaction.commit().await.map_err(clearing())
     }
 

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{AssertSqlSafe, SqlSafeStr};
+use sqlx::{AnyConnection, AssertSqlSafe, Executor as _, Row as _, SqlSafeStr};
 
 /// Which database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,32 @@ pub(crate) fn migrator(dialect: Dialect) -> Migrator {
         Migration::new(version, Cow::Borrowed(description), MigrationType::Simple, AssertSqlSafe(sql).into_sql_str(), false)
     };
     Migrator::with_migrations(vec![step(1, "tables", tables), step(2, "rules", rules.to_owned())])
+}
+
+const SQLITE_TRIGGERS: &str = "SELECT 'DROP TRIGGER ' || quote(name) AS undo FROM sqlite_master WHERE type = 'trigger'";
+const POSTGRES_TRIGGERS: &str = "SELECT 'DROP TRIGGER ' || quote_ident(t.tgname) || ' ON ' || t.tgrelid::regclass::text AS undo \
+     FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+     WHERE NOT t.tgisinternal AND n.nspname = current_schema() AND c.relname IN ";
+
+/// Puts the rules of the tables back: whatever triggers stand on them go, and those of the schema come. What somebody dropped,
+/// switched off, altered or added to is as it was.
+pub(crate) async fn restore_rules(connection: &mut AnyConnection, dialect: Dialect) -> Result<(), sqlx::Error> {
+    let (found, rules) = match dialect {
+        Dialect::Sqlite => (SQLITE_TRIGGERS.to_owned(), include_str!("../migrations/0002_rules.sqlite.sql")),
+        Dialect::Postgres => {
+            let names: Vec<String> = ALL.iter().map(|table| format!("'{}'", table.name)).collect();
+            let found = format!("{POSTGRES_TRIGGERS}({})", names.join(", "));
+            (found, include_str!("../migrations/0002_rules.postgres.sql"))
+        }
+    };
+    for row in sqlx::query(AssertSqlSafe(found)).fetch_all(&mut *connection).await? {
+        let undo: String = row.try_get("undo")?;
+        connection.execute(AssertSqlSafe(undo)).await?;
+    }
+    // The migration also begins the feed, which goes on.
+    let triggers = rules.split_once("CREATE ").map_or("", |(_, triggers)| triggers);
+    let triggers = format!("CREATE {triggers}").replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION");
+    connection.execute(sqlx::raw_sql(AssertSqlSafe(triggers))).await.map(drop)
 }
 
 macro_rules! tables {
