@@ -235,6 +235,10 @@ impl Installation {
         process.insert("health".to_owned(), Value::from(free_port()?.to_string()));
         process.insert("ops".to_owned(), Value::from(ops.to_string()));
         process.remove("advertise");
+        if seat.is_some() || parts.len() == Part::ALL.len() {
+            // Others keep none, so that takeovers from a checkpoint, from a standby and from nothing are all met.
+            process.insert("checkpoint_dir".to_owned(), Value::from(format!("checkpoints-{name}")));
+        }
         let gateway = section(&mut config, "gateway")?;
         gateway.insert("blockchain".to_owned(), Value::from(self.blockchain.to_string()));
         if let Some(seat) = seat {

@@ -23,7 +23,7 @@ pub async fn others_go_on(world: &mut World, freezes: usize) -> anyhow::Result<(
         world.start(part.name(), &[part]).await?;
     }
     world.start("first", &ORCHESTRATOR).await?;
-    world.start("second", &ORCHESTRATOR).await?;
+    world.start_beside("second", &ORCHESTRATOR).await?;
     world.fund().await?;
     let mut stream = Stream::open(world).await?;
     share(world, &["first", "second"]).await?;
@@ -57,7 +57,7 @@ async fn killed_for_good(world: &mut World, stream: &mut Stream) -> anyhow::Resu
 
 async fn joined(world: &mut World) -> anyhow::Result<()> {
     let joins_ms = host_ms();
-    world.start("third", &ORCHESTRATOR).await?;
+    world.start_beside("third", &ORCHESTRATOR).await?;
     let taken = took_all(world, "third", joins_ms).await?;
     print("joined", joins_ms, &taken);
     share(world, &["second", "third"]).await
@@ -127,10 +127,11 @@ async fn took_all(world: &World, name: &str, since_ms: u64) -> anyhow::Result<Ve
 fn print(what: &str, since_ms: u64, taken: &[Takeover]) {
     for takeover in taken {
         eprintln!(
-            "{what}: {:<11} taken over {:>5} ms later; the group told after {:>5} ms, the acquisition took {:>4} ms",
+            "{what}: {:<11} taken over {:>5} ms later; the group told after {:>5} ms, the acquisition ({}) took {:>4} ms",
             takeover.shard,
             takeover.at_ms.saturating_sub(since_ms),
             takeover.noticed_ms().saturating_sub(since_ms),
+            takeover.opening,
             takeover.took_ms
         );
     }

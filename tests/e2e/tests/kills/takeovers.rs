@@ -1,5 +1,6 @@
 //! What processes said about shards that they took over.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use anyhow::Context;
@@ -13,6 +14,8 @@ pub struct Takeover {
     pub shard: String,
     /// How long that took: from the group's assignment to the committed acquisition.
     pub took_ms: u64,
+    /// What it began with: `cold` with nothing, `warm` with what a standby or a checkpoint knew, `misfit` if that did not fit.
+    pub opening: String,
 }
 
 impl Takeover {
@@ -37,6 +40,7 @@ fn read(line: &str) -> anyhow::Result<Takeover> {
         at_ms: u64::try_from(at.as_millisecond())?,
         shard: field("shard")?.to_owned(),
         took_ms: field("took_ms")?.parse()?,
+        opening: field("opening")?.trim_matches('"').to_owned(),
     })
 }
 
@@ -50,10 +54,14 @@ fn without_colours(line: &str) -> String {
 /// How often and how fast shards were taken over in the whole life of the world, those of processes that are gone included.
 pub fn told(world: &World) -> anyhow::Result<String> {
     let mut took = Vec::new();
+    let mut openings: BTreeMap<String, u32> = BTreeMap::new();
     for file in std::fs::read_dir(world.installation.folder())? {
         let path = file?.path();
         if path.extension().is_some_and(|extension| extension == "err") {
-            took.extend(of(&std::fs::read_to_string(path)?)?.into_iter().map(|takeover| takeover.took_ms));
+            for takeover in of(&std::fs::read_to_string(path)?)? {
+                took.push(takeover.took_ms);
+                *openings.entry(takeover.opening).or_default() += 1;
+            }
         }
     }
     took.sort_unstable();
@@ -62,7 +70,7 @@ pub fn told(world: &World) -> anyhow::Result<String> {
     // Writing into a text does not fail.
     let _ = writeln!(
         text,
-        "{} times a shard was taken over, in {} ms (half of them), {} ms (nine of ten), {} ms (all)",
+        "{} times a shard was taken over {openings:?}, in {} ms (half of them), {} ms (nine of ten), {} ms (all)",
         took.len(),
         at(50),
         at(90),
