@@ -1,5 +1,6 @@
 //! The `custos` command: the demonstration, the parts as processes, and what operators, officers and auditors do.
 
+mod activate;
 mod approve;
 mod audit;
 mod books;
@@ -61,6 +62,8 @@ enum Command {
     Books(ConfigArgs),
     /// Walks the event log: sequences, hash chain, state against a trusted head; exits with 1 on a finding.
     Audit(audit::AuditArgs),
+    /// Orders every shard to run the next logic, once every process knows it. There is no way back.
+    Activate(activate::ActivateArgs),
     /// Signs a policy written in TOML.
     SignPolicy(SignArgs),
     /// Folds the event log into the read model anew.
@@ -138,6 +141,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Approve(args) => approve::run(args).await,
         Command::Books(args) => books::run(&args).await,
         Command::Audit(args) => audit::run(args).await,
+        Command::Activate(args) => activate::run(args).await,
         Command::SignPolicy(args) => {
             let policy = policy::sign_file(&args.policy, &secrets::read_signing_key(&args.key)?, &args.out)?;
             say(&format!("policy {} is signed: {}", policy.version, args.out.display()));

@@ -5,13 +5,12 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{anyhow, bail};
 use clap::Args;
 use custos_domain::{AccountId, ChainId, SagaId};
-use custos_journal::{Journal, Start};
-use custos_messages::{Machine, ShardName, Topic};
+use custos_messages::{Machine, ShardName};
 use custos_runtime::ops::ask_owner;
-use custos_runtime::shard::{Manifest, is_manifest};
+use custos_runtime::replay::last_manifest;
 
 use crate::config::{Config, LogChoice};
 use crate::provision::shard_of;
@@ -73,35 +72,13 @@ async fn owner(config: &Config, shard: ShardName) -> anyhow::Result<String> {
         LogChoice::Kafka(_) => config.log.clone(),
     };
     let member = config.member.clone();
-    let found = tokio::task::spawn_blocking(move || last_manifest(&*open_journal(&brokers, &member)?, shard)).await??;
+    let found = tokio::task::spawn_blocking(move || {
+        let found = last_manifest(&*open_journal(&brokers, &member)?, shard)?;
+        found.ok_or_else(|| anyhow!("{shard} has no manifest: run `custos topics` once"))
+    })
+    .await??;
     if found.owner.is_empty() {
         bail!("{shard} has no owner yet");
     }
     Ok(found.owner)
-}
-
-/// The last manifest of a shard, read from the end of its state partition.
-fn last_manifest(journal: &dyn Journal, shard: ShardName) -> anyhow::Result<Manifest> {
-    let topic = Topic::State(shard.machine);
-    let (first, next) = journal.bounds(topic, shard.partition)?;
-    let mut back = 64_u64;
-    loop {
-        let from = next.saturating_sub(back).max(first);
-        let mut feed = journal.read(topic, shard.partition, Start::At(from))?;
-        let mut found = None;
-        loop {
-            let entries = feed.poll(1_000, std::time::Duration::from_millis(500))?;
-            let Some(last) = entries.last().map(|entry| entry.offset) else { break };
-            let manifests = entries.iter().filter(|entry| is_manifest(&entry.record));
-            found = manifests.filter_map(|entry| entry.record.value.clone()).next_back().or(found);
-            if last.saturating_add(1) >= next {
-                break;
-            }
-        }
-        match found {
-            Some(value) => return Manifest::read(&value).context("the last manifest"),
-            None if from == first => return Err(anyhow!("{shard} has no manifest: run `custos topics` once")),
-            None => back = back.saturating_mul(8),
-        }
-    }
 }

@@ -12,7 +12,7 @@ use crate::treasury::*;
 use crate::wallet::{EthTransaction, Purpose, SignOrder, WalletCommand, WalletOrder};
 use crate::watch::{AddressRole, WatchedAddress};
 use crate::wire::{Fault, Field, Wire};
-use crate::{SignedPolicy, TimerDue, proto, wire_choice, wire_enum, wire_struct};
+use crate::{Activate, SignedPolicy, TimerDue, proto, wire_choice, wire_enum, wire_struct};
 
 wire_struct!(proto:
     BlockRef { number, hash }
@@ -20,6 +20,7 @@ wire_struct!(proto:
     Intent { id, chain, from, to, asset, amount, fee, expires, policy_version }
     SignedPolicy { bytes, signature }
     TimerDue { timer, due }
+    Activate { logic }
 );
 
 wire_choice!(proto: AssetKind in asset_kind { Native {} Erc20 { contract } } []);

@@ -62,6 +62,14 @@ pub struct TimerDue {
     pub due: Timestamp,
 }
 
+/// The runtime's own message: from this input on the shard runs this logic. It stands once in every partition of every inbox, at an
+/// offset of its own in each; no shard ever goes back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Activate {
+    /// The logic, one more than the one in force.
+    pub logic: u32,
+}
+
 /// A message for a machine's inbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mail {

@@ -8,7 +8,7 @@ use crate::chain::ChainInput;
 use crate::codec::read;
 use crate::treasury::TreasuryInput;
 use crate::wire::to_bytes;
-use crate::{DecodeError, Message, Source, TimerDue};
+use crate::{Activate, DecodeError, Message, Source, TimerDue};
 
 /// A protocol name and its speakers.
 pub(crate) type Row = (&'static str, &'static [Source]);
@@ -179,7 +179,35 @@ impl ChainInput {
     }
 }
 
-pub(crate) const RUNTIME: &[Row] = &[(TimerDue::KIND, &[Source::Accounts, Source::Treasury, Source::Chain])];
+pub(crate) const RUNTIME: &[Row] =
+    &[(TimerDue::KIND, &[Source::Accounts, Source::Treasury, Source::Chain]), (Activate::KIND, &[Source::Operator])];
+
+impl Activate {
+    /// The protocol name.
+    pub const KIND: &str = "custos.logic.activated.v1";
+}
+
+impl Message for Activate {
+    fn kind(&self) -> &'static str {
+        Self::KIND
+    }
+
+    fn subject(&self) -> String {
+        "logic".to_owned()
+    }
+
+    fn key(&self) -> Vec<u8> {
+        b"logic".to_vec()
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        to_bytes(self)
+    }
+
+    fn decode(kind: &str, bytes: &[u8]) -> Result<Self, DecodeError> {
+        if kind == Self::KIND { read(Self::KIND, bytes) } else { Err(DecodeError::unknown(kind)) }
+    }
+}
 
 impl TimerDue {
     /// The protocol name. A machine may say it into its own inbox only.

@@ -14,7 +14,7 @@ use custos_messages::gateway::{GatewayReply, Outcome, Subject};
 use custos_messages::treasury::*;
 use custos_messages::wallet::{EthTransaction, Purpose, SignOrder, WalletCommand, WalletOrder};
 use custos_messages::watch::{AddressRole, WatchRecord, WatchedAddress};
-use custos_messages::{DecodeError, Message, SignedPolicy, Source, TimerDue};
+use custos_messages::{Activate, DecodeError, Message, SignedPolicy, Source, TimerDue};
 use proptest::prelude::*;
 
 /// A stream of numbers from a seed (SplitMix64).
@@ -163,6 +163,7 @@ sample_structs!(
     Intent { id, chain, from, to, asset, amount, fee, expires, policy_version }
     SignedPolicy { bytes, signature }
     TimerDue { timer, due }
+    Activate { logic }
     OpenAccount { tenant, account, key }
     RequestAddress { account, key, fingerprint, chain }
     RequestWithdrawal { account, key, fingerprint, asset, amount, to, fee_max }
@@ -296,7 +297,7 @@ fn round_trip<M: Message + Sample + PartialEq + std::fmt::Debug>(dice: &mut Dice
 }
 
 /// One of every stream.
-fn round_trips(dice: &mut Dice) -> [&'static str; 10] {
+fn round_trips(dice: &mut Dice) -> [&'static str; 11] {
     [
         round_trip::<AccountsInput>(dice),
         round_trip::<TreasuryInput>(dice),
@@ -308,6 +309,7 @@ fn round_trips(dice: &mut Dice) -> [&'static str; 10] {
         round_trip::<GatewayReply>(dice),
         round_trip::<WatchRecord>(dice),
         round_trip::<TimerDue>(dice),
+        round_trip::<Activate>(dice),
     ]
 }
 
@@ -315,7 +317,7 @@ fn round_trips(dice: &mut Dice) -> [&'static str; 10] {
 fn every_message_type_is_drawn_and_has_a_speaker() {
     let mut dice = Dice(1);
     let seen: BTreeSet<&str> = (0..2_000).flat_map(|_| round_trips(&mut dice)).collect();
-    assert_eq!(seen.len(), 15 + 11 + 2 + 2 + 2 + 1 + 26 + 3 + 2 + 1, "each variant has a name of its own: {seen:?}");
+    assert_eq!(seen.len(), 15 + 11 + 2 + 2 + 2 + 1 + 26 + 3 + 2 + 1 + 1, "each variant has a name of its own: {seen:?}");
     for kind in seen {
         assert!(kind.starts_with("custos.") && kind.ends_with(".v1"), "{kind}");
         assert!(Source::ALL.iter().any(|source| source.may_say(kind)), "nobody may say {kind}");

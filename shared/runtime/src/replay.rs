@@ -13,12 +13,17 @@ use custos_journal::{Entry, Feed, Journal, JournalError, LogIdentity, Start};
 use custos_messages::{Keyring, Record, ShardName, Source, Topic};
 use custos_saga::machine::{Machine, StateError};
 
-use crate::shard::{Batch, Identity, LOGIC, LastInput, Manifest, Memory, Roots, is_header, is_manifest, is_outbox_key};
+use crate::shard::{
+    Batch, Identity, LastInput, Manifest, Memory, Roots, UnknownLogic, is_header, is_manifest, is_outbox_key, knows,
+};
 
 /// Inputs of one step of the fold; how many they are changes nothing.
 const BATCH: usize = 1_000;
 /// How long one read may take before the log counts as silent.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How far before the end of a state partition its last manifest is looked for at first.
+const TAIL: u64 = 64;
 
 /// State records by key.
 pub type StateRecords = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -36,6 +41,8 @@ pub struct Replay {
     pub event_sequence: u64,
     /// Its hash.
     pub event_hash: Digest,
+    /// The logic in force after the last input.
+    pub logic: u32,
     /// The hash of `state`.
     pub state_root: Digest,
     /// Every state record but those of the outbox, as the state topic holds them.
@@ -83,6 +90,25 @@ pub enum ReplayError {
         shard: ShardName,
         /// Where.
         offset: u64,
+    },
+    /// The shard began with a logic that this binary does not have: its beginning needs the binary of then.
+    #[error("{shard} began with logic {first}; this binary knows up to {newest}, and the one before")]
+    FirstLogic {
+        /// The shard.
+        shard: ShardName,
+        /// The logic that it began with.
+        first: u32,
+        /// The newest that this binary knows.
+        newest: u32,
+    },
+    /// An input activates a logic that this binary does not have.
+    #[error("{shard}")]
+    Logic {
+        /// The shard.
+        shard: ShardName,
+        /// Which.
+        #[source]
+        source: UnknownLogic,
     },
     /// The shard has no manifest to compare with.
     #[error("{0} has no manifest")]
@@ -150,12 +176,27 @@ pub fn replay<M: Machine>(
 pub fn replay_into<M: Machine>(
     journal: &dyn Journal,
     keyring: &Arc<Keyring>,
-    (partition, partitions): (u32, u32),
+    place: (u32, u32),
     until: Option<u64>,
+    output: &mut dyn FnMut(Topic, &Record),
+) -> Result<Replay, ReplayError> {
+    let shard = ShardName { machine: M::KIND, partition: place.0 };
+    let first = last_manifest(journal, shard)?.map_or(M::LOGIC, |manifest| manifest.first_logic);
+    fold_inbox::<M>((journal, keyring), place, (first, until), output)
+}
+
+/// Folds the inbox under the logic that ran: it begins with `first`, and switches where the inbox says so.
+fn fold_inbox<M: Machine>(
+    (journal, keyring): (&dyn Journal, &Arc<Keyring>),
+    (partition, partitions): (u32, u32),
+    (first_logic, until): (u32, Option<u64>),
     output: &mut dyn FnMut(Topic, &Record),
 ) -> Result<Replay, ReplayError> {
     let shard = ShardName { machine: M::KIND, partition };
     let failed = |source| ReplayError::Journal { shard, source };
+    if !knows(M::LOGIC, first_logic) {
+        return Err(ReplayError::FirstLogic { shard, first: first_logic, newest: M::LOGIC });
+    }
     let inbox = Topic::Inbox(M::KIND);
     let (first, end) = journal.bounds(inbox, partition).map_err(failed)?;
     if first > 0 {
@@ -168,7 +209,7 @@ pub fn replay_into<M: Machine>(
     let mut fold = Fold::<M> {
         identity: Identity { shard, partitions, source, keyring: Arc::clone(keyring), ahead: false },
         memory: Memory::default(),
-        manifest: origin(),
+        manifest: origin(first_logic),
         state: BTreeMap::new(),
         applied: 0,
         quarantined: 0,
@@ -192,13 +233,15 @@ pub fn verify<M: Machine>(
 ) -> Result<Replay, ReplayError> {
     let shard = ShardName { machine: M::KIND, partition };
     let (manifest, state) = standing(journal, shard)?;
-    let replayed = replay_into::<M>(journal, keyring, (partition, partitions), Some(manifest.next), &mut |_, _| {})?;
+    let place = (manifest.first_logic, Some(manifest.next));
+    let replayed = fold_inbox::<M>((journal, keyring), (partition, partitions), place, &mut |_, _| {})?;
     let last = |last: Option<LastInput>| {
         last.map_or_else(String::new, |last| format!("{} {} {}", last.offset, hex::encode(last.digest.0), last.at.0))
     };
     let hash = |digest: Digest| hex::encode(digest.0);
     let pairs = [
         ("the last input", last(manifest.last), last(replayed.last)),
+        ("the logic", manifest.logic.to_string(), replayed.logic.to_string()),
         ("the event sequence", manifest.event_sequence.to_string(), replayed.event_sequence.to_string()),
         ("the event hash", hash(manifest.event_hash), hash(replayed.event_hash)),
         ("the state root", hash(manifest.state_root), hash(replayed.state_root)),
@@ -245,6 +288,33 @@ pub fn standing(journal: &dyn Journal, shard: ShardName) -> Result<(Manifest, St
     Ok((manifest.ok_or(ReplayError::NoManifest(shard))?, state))
 }
 
+/// The last manifest of a shard, read from the end of its state partition; `None` without any.
+///
+/// # Errors
+/// The log fails, or the manifest cannot be read.
+pub fn last_manifest(journal: &dyn Journal, shard: ShardName) -> Result<Option<Manifest>, ReplayError> {
+    let failed = |source| ReplayError::Journal { shard, source };
+    let topic = Topic::State(shard.machine);
+    let (first, end) = journal.bounds(topic, shard.partition).map_err(failed)?;
+    let mut back = TAIL;
+    loop {
+        let from = end.saturating_sub(back).max(first);
+        let mut found = None;
+        let mut feed = journal.read(topic, shard.partition, Start::At(from)).map_err(failed)?;
+        let visit = |entries: Vec<Entry>| {
+            let last = entries.into_iter().rfind(|entry| is_manifest(&entry.record));
+            found = last.and_then(|entry| entry.record.value).or(found.take());
+            Ok(())
+        };
+        each_batch(&mut *feed, end, visit, failed)?;
+        match found {
+            Some(value) => return Manifest::read(&value).map(Some).map_err(|source| ReplayError::State { shard, source }),
+            None if from == first => return Ok(None),
+            None => back = back.saturating_mul(8),
+        }
+    }
+}
+
 fn change(state: &mut StateRecords, record: Record) {
     match record.value {
         Some(value) => drop(state.insert(record.key, value)),
@@ -283,7 +353,7 @@ pub(crate) fn each_batch<E>(
 }
 
 /// Where every shard begins.
-fn origin() -> Manifest {
+fn origin(first_logic: u32) -> Manifest {
     let nothing = Roots::default();
     Manifest {
         transaction: 0,
@@ -294,7 +364,8 @@ fn origin() -> Manifest {
         event_hash: Digest([0; 32]),
         state_root: nothing.state.digest(),
         outbox_root: nothing.outbox.digest(),
-        logic: LOGIC,
+        logic: first_logic,
+        first_logic,
         log: LogIdentity { cluster: String::new(), inbox: String::new(), state: String::new(), partitions: 0 },
         owner: String::new(),
     }
@@ -320,9 +391,13 @@ impl<M: Machine> Fold<'_, M> {
         self.manifest.last = batch.last;
         self.manifest.event_sequence = batch.event_sequence;
         self.manifest.event_hash = batch.event_hash;
+        self.manifest.logic = batch.logic;
         self.manifest.state_root = roots.state.digest();
         self.memory.merge(batch.overlay, roots);
-        Ok(())
+        match batch.beyond {
+            None => Ok(()),
+            Some(source) => Err(ReplayError::Logic { shard: self.identity.shard, source }),
+        }
     }
 
     fn finish(self) -> Replay {
@@ -332,6 +407,7 @@ impl<M: Machine> Fold<'_, M> {
             last: self.manifest.last,
             event_sequence: self.manifest.event_sequence,
             event_hash: self.manifest.event_hash,
+            logic: self.manifest.logic,
             state_root: self.manifest.state_root,
             state: self.state,
             applied: self.applied,

@@ -15,8 +15,9 @@ use std::collections::BTreeMap;
 
 use custos_saga::machine::Machine;
 
-pub use batch::{Batch, Identity, Poison, Tally};
+pub use batch::{Batch, Identity, Poison, Tally, UnknownLogic};
 pub(crate) use courier::chain;
+pub use custos_saga::machine::LOGIC;
 pub use fold::{Folded, Seated, fold};
 pub use herald::Herald;
 pub use memory::{Memory, Overlay};
@@ -24,7 +25,7 @@ pub use progress::{Condition, Place, Progress, Standing};
 pub use records::{LastInput, Manifest, PendingId, PendingMessage, is_header, is_manifest, is_outbox_key};
 pub use root::{Roots, StateRoot};
 pub use run::{HeadStart, Interrupt, ShardContext, ShardSettings, ShardStop, describe, run_shard};
-pub use takeover::{LOGIC, Opening, Taken, TakeoverError, input_digest, provision_shard, take_over, take_over_from};
+pub use takeover::{Opening, Taken, TakeoverError, input_digest, knows, provision_shard, take_over, take_over_from};
 
 /// A question to the state as of the last commit, asked on the shard's own thread.
 pub type Question<M> = Box<dyn FnOnce(&BTreeMap<<M as Machine>::Key, <M as Machine>::Entity>) + Send>;

@@ -12,6 +12,9 @@ use custos_messages::wallet::WalletCommand;
 use custos_messages::watch::WatchRecord;
 use custos_messages::{Mail, Message, Source};
 
+/// The newest logic of the machines of this binary: all of them switch together.
+pub const LOGIC: u32 = 1;
+
 /// What a machine is.
 ///
 /// # Laws
@@ -27,6 +30,9 @@ pub trait Machine: Send + 'static {
 
     /// Which machine this is.
     const KIND: custos_messages::Machine;
+    /// The newest logic that it knows. It knows the one before, too: until the switch that one is in force, and a replay meets it
+    /// again. Which of the two is in force stands in [`Context::logic`].
+    const LOGIC: u32 = LOGIC;
 
     /// Applies one input.
     fn apply(state: &mut View<'_, Self::Key, Self::Entity>, input: Cause<Self::Input>, context: &Context) -> Effects;

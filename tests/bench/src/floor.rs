@@ -90,6 +90,7 @@ fn manifest() -> Manifest {
         state_root: StateRoot::default().digest(),
         outbox_root: StateRoot::default().digest(),
         logic: LOGIC,
+        first_logic: LOGIC,
         log: LogIdentity {
             cluster: "a cluster's id of 22".to_owned(),
             inbox: INBOX.name().to_owned(),

@@ -164,6 +164,7 @@ fn first_manifest() -> Manifest {
         state_root: StateRoot::default().digest(),
         outbox_root: StateRoot::default().digest(),
         logic: LOGIC,
+        first_logic: LOGIC,
         log: LogIdentity { cluster: String::new(), inbox: String::new(), state: String::new(), partitions: 1 },
         owner: String::new(),
     }

@@ -10,7 +10,8 @@ use custos_journal::Entry;
 use custos_messages::events::{Event, Position};
 use custos_messages::gateway::{GatewayReply, Outcome};
 use custos_messages::{
-    Chained, Envelope, Keyring, Link, Message, Postmark, Record, Rejection, ReplyTo, ShardName, Source, TimerDue, Topic,
+    Activate, Chained, Envelope, Keyring, Link, Message, Postmark, Record, Rejection, ReplyTo, ShardName, Source, TimerDue,
+    Topic,
 };
 use custos_saga::machine::{Cause, Command, Context, Effects, Machine, Outbound, Reply, TimerChange, TimerId, View};
 use tracing::span::EnteredSpan;
@@ -58,6 +59,14 @@ pub enum Poison {
     /// Meant for another shard.
     #[error("a message for {0} arrived here")]
     Misrouted(ShardName),
+    /// An order to go back: there is none.
+    #[error("an order to activate logic {found}, while logic {active} is in force")]
+    LogicBehind {
+        /// The logic in force.
+        active: u32,
+        /// The logic that was ordered.
+        found: u32,
+    },
     /// Its key belongs to another partition. Seals do not name partitions: a record that somebody repeats in another one is authentic
     /// there, and would be acted upon a second time by a shard that has never seen it.
     #[error("a message for partition {0} of this machine arrived here")]
@@ -73,8 +82,22 @@ impl Poison {
             Self::LinkGap { .. } => "link-gap",
             Self::ForeignLink(_) => "foreign-link",
             Self::Misrouted(_) | Self::Strayed(_) => "misrouted",
+            Self::LogicBehind { .. } => "logic-behind",
         }
     }
+}
+
+/// An input that activates a logic which this binary does not have. It can be neither applied nor skipped: from it on the shard is
+/// another binary's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the input at offset {offset} activates logic {wanted}; this binary knows up to {newest}")]
+pub struct UnknownLogic {
+    /// Where.
+    pub offset: u64,
+    /// The logic that was ordered.
+    pub wanted: u32,
+    /// The newest that this binary knows.
+    pub newest: u32,
 }
 
 /// What happened to the inputs of a batch, for metrics and fault injection.
@@ -111,6 +134,10 @@ pub struct Batch<M: Machine> {
     pub event_sequence: u64,
     /// The last event's hash.
     pub event_hash: Digest,
+    /// The logic in force after the last input.
+    pub logic: u32,
+    /// The input that this binary cannot apply, if it has come: nothing after it is taken, and the shard stands before it.
+    pub beyond: Option<UnknownLogic>,
     /// What happened.
     pub tally: Tally,
 }
@@ -129,6 +156,8 @@ impl<M: Machine> Batch<M> {
             last: manifest.last,
             event_sequence: manifest.event_sequence,
             event_hash: manifest.event_hash,
+            logic: manifest.logic,
+            beyond: None,
             tally: Tally::default(),
         }
     }
@@ -146,8 +175,12 @@ impl<M: Machine> Batch<M> {
         }
     }
 
-    /// Applies one input, or puts it aside.
+    /// Applies one input, or puts it aside; does nothing any more once an input has come that this binary cannot apply.
     pub fn take(&mut self, identity: &Identity, memory: &Memory<M>, entry: Entry, time: Timestamp) {
+        if self.beyond.is_some() {
+            return;
+        }
+        let before = (self.next, self.last);
         let at = self.last.map_or(time, |last| time.max(last.at));
         self.next = entry.offset.saturating_add(1);
         self.last = Some(LastInput { offset: entry.offset, digest: input_digest(&entry.record), at });
@@ -156,6 +189,9 @@ impl<M: Machine> Batch<M> {
             let from = Topic::Inbox(identity.shard.machine);
             let record = put_aside(from, &entry, poison.code(), &poison.to_string());
             self.outputs.push((Topic::Quarantine, record));
+        }
+        if self.beyond.is_some() {
+            (self.next, self.last) = before;
         }
     }
 
@@ -173,6 +209,10 @@ impl<M: Machine> Batch<M> {
             self.due = self.due.saturating_sub(1);
         }
         let value = entry.record.value.as_deref().unwrap_or_default();
+        if envelope.kind == Activate::KIND {
+            let order = Activate::decode(&envelope.kind, value).map_err(Rejection::Undecodable)?;
+            return self.activate(order.logic, entry.offset);
+        }
         let cause = if envelope.kind == TimerDue::KIND {
             let due = TimerDue::decode(&envelope.kind, value).map_err(Rejection::Undecodable)?;
             let id = TimerId(due.timer);
@@ -190,6 +230,23 @@ impl<M: Machine> Batch<M> {
         };
         self.apply(identity, memory, cause, at, &envelope);
         Ok(())
+    }
+
+    /// Switches the logic, from the next input on. The same order again is of no use; one to go back is put aside.
+    fn activate(&mut self, wanted: u32, offset: u64) -> Result<(), Poison> {
+        match wanted {
+            _ if wanted == self.logic => self.drop_input("logic-active"),
+            _ if wanted < self.logic => Err(Poison::LogicBehind { active: self.logic, found: wanted }),
+            // Where this one is in force, the binary knows no other than the next one above.
+            _ if wanted > M::LOGIC => {
+                self.beyond = Some(UnknownLogic { offset, wanted, newest: M::LOGIC });
+                Ok(())
+            }
+            _ => {
+                self.logic = wanted;
+                Ok(())
+            }
+        }
     }
 
     fn drop_input(&mut self, code: &'static str) -> Result<(), Poison> {
@@ -216,12 +273,8 @@ impl<M: Machine> Batch<M> {
     }
 
     fn apply(&mut self, identity: &Identity, memory: &Memory<M>, cause: Cause<M::Input>, at: Timestamp, from: &Envelope) {
-        let context = Context {
-            at,
-            partition: identity.shard.partition,
-            partitions: identity.partitions,
-            logic: super::takeover::LOGIC,
-        };
+        let context =
+            Context { at, partition: identity.shard.partition, partitions: identity.partitions, logic: self.logic };
         let _span = span::<M>(from);
         let mut view = View::new(&memory.entities, &mut self.overlay.entities);
         let effects = M::apply(&mut view, cause, &context);

@@ -204,6 +204,7 @@ mod tests {
             state_root: root,
             outbox_root: root,
             logic: 1,
+            first_logic: 1,
             log,
             owner: String::new(),
         };

@@ -38,8 +38,10 @@ pub struct Manifest {
     pub state_root: Digest,
     /// Multiset hash of the messages that are not struck off. When one is struck off is the host's doing, so a replay may differ.
     pub outbox_root: Digest,
-    /// The logic that ran.
+    /// The logic in force after it.
     pub logic: u32,
+    /// The logic that the shard began with.
+    pub first_logic: u32,
     /// The log that this belongs to.
     pub log: LogIdentity,
     /// Where the owner answers operators.
@@ -193,6 +195,7 @@ impl Manifest {
             state_root: self.state_root.0.to_vec(),
             outbox_root: self.outbox_root.0.to_vec(),
             logic: self.logic,
+            first_logic: self.first_logic,
             cluster: self.log.cluster.clone(),
             inbox_topic: self.log.inbox.clone(),
             state_topic: self.log.state.clone(),
@@ -231,6 +234,8 @@ impl Manifest {
             state_root: digest(&wire.state_root, "state_root")?,
             outbox_root: digest(&wire.outbox_root, "outbox_root")?,
             logic: wire.logic,
+            // Shards that are older than this field began with the first logic there was.
+            first_logic: wire.first_logic.max(1),
             log: LogIdentity {
                 cluster: wire.cluster,
                 inbox: wire.inbox_topic,

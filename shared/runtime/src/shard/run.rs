@@ -15,7 +15,7 @@ use custos_messages::{Postmark, TimerDue, Topic};
 use custos_saga::machine::{Machine, TimerId};
 
 use super::Question;
-use super::batch::{Batch, Identity};
+use super::batch::{Batch, Identity, UnknownLogic};
 use super::courier::{Courier, Parcel, chain};
 use super::fold::Folded;
 use super::herald::Herald;
@@ -109,6 +109,9 @@ pub enum ShardStop {
         /// How far.
         ahead_ms: u64,
     },
+    /// The next input activates a logic that this binary does not have.
+    #[error(transparent)]
+    Logic(UnknownLogic),
     /// What leaves the shard cannot leave: the shard is taken over again, which sends it again.
     #[error("the courier ended")]
     CourierLost,
@@ -279,7 +282,7 @@ impl<M: Machine> Running<'_, M> {
         let mut room = settings.batch_records.saturating_sub(first.len());
         self.apply_all(&mut batch, first)?;
         self.herald.ask(std::mem::take(&mut batch.ahead));
-        while room > 0 && began.elapsed() < settings.batch_time {
+        while room > 0 && batch.beyond.is_none() && began.elapsed() < settings.batch_time {
             let hold =
                 if batch.awaits_answers() { settings.hold_time.saturating_sub(began.elapsed()) } else { Duration::ZERO };
             let more = self.log.poll(room, hold)?;
@@ -294,7 +297,18 @@ impl<M: Machine> Running<'_, M> {
             interrupt("open-transaction");
             batch.tally.steps.iter().for_each(|step| interrupt(&format!("open-transaction:{step}")));
         }
-        self.commit(batch, transaction, began)
+        let (beyond, moved) = (batch.beyond, batch.next > self.manifest.next);
+        if moved {
+            self.commit(batch, transaction, began)?;
+        }
+        match beyond {
+            None => Ok(()),
+            Some(unknown) => {
+                // What came before it is committed; the header alone is not worth a transaction.
+                self.log.abort()?;
+                Err(ShardStop::Logic(unknown))
+            }
+        }
     }
 
     fn apply_all(&self, batch: &mut Batch<M>, entries: Vec<Entry>) -> Result<(), ShardStop> {
@@ -329,6 +343,7 @@ impl<M: Machine> Running<'_, M> {
             event_hash: batch.event_hash,
             state_root: roots.state.digest(),
             outbox_root: roots.outbox.digest(),
+            logic: batch.logic,
             ..self.manifest.clone()
         };
         let record = manifest.record();

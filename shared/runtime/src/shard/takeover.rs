@@ -4,7 +4,7 @@
 use custos_domain::{Digest, HashContext};
 use custos_journal::{JournalError, Reach, ShardLog, Transaction};
 use custos_messages::{Record, ShardName};
-use custos_saga::machine::{Machine, StateError};
+use custos_saga::machine::{LOGIC, Machine, StateError};
 
 use super::fold::{Folded, Seated};
 use super::memory::Memory;
@@ -12,8 +12,11 @@ use super::records::{LastInput, Manifest, header, is_manifest};
 
 static INPUT: HashContext = HashContext::new("custos 2026 input");
 
-/// The newest logic that this binary knows. It also knows the one before, so that a replay meets the logic that ran.
-pub const LOGIC: u32 = 1;
+/// Whether a binary whose newest logic is `newest` knows `logic`: it knows that one and the one before.
+#[must_use]
+pub const fn knows(newest: u32, logic: u32) -> bool {
+    logic > 0 && (logic == newest || logic.saturating_add(1) == newest)
+}
 
 /// Why a shard cannot be taken over. None of these mends itself, save those of the log.
 #[derive(Debug, thiserror::Error)]
@@ -66,12 +69,14 @@ pub enum TakeoverError {
         source: StateError,
     },
     /// The shard ran under a logic that this binary does not have.
-    #[error("{shard} runs logic {found}; this binary knows up to {LOGIC}")]
+    #[error("{shard} runs logic {found}; this binary knows up to {newest}, and the one before")]
     Logic {
         /// The shard.
         shard: ShardName,
         /// The manifest's.
         found: u32,
+        /// The binary's.
+        newest: u32,
     },
 }
 
@@ -177,8 +182,8 @@ fn check<M: Machine>(shard: ShardName, log: &mut dyn ShardLog, found: &Folded) -
     let seated = found.manifest().ok_or(TakeoverError::NoManifest(shard))?;
     let manifest = Manifest::read(&seated.value).map_err(unreadable)?;
     check_log(shard, &manifest, log)?;
-    if manifest.logic > LOGIC {
-        return Err(TakeoverError::Logic { shard, found: manifest.logic });
+    if !knows(M::LOGIC, manifest.logic) {
+        return Err(TakeoverError::Logic { shard, found: manifest.logic, newest: M::LOGIC });
     }
     let memory = Memory::<M>::load(found.committed()).map_err(unreadable)?;
     let roots = (memory.roots.state.digest(), memory.roots.outbox.digest());
@@ -301,6 +306,7 @@ pub fn provision_shard(shard: ShardName, log: &mut dyn ShardLog) -> Result<bool,
         state_root: super::root::StateRoot::default().digest(),
         outbox_root: super::root::StateRoot::default().digest(),
         logic: LOGIC,
+        first_logic: LOGIC,
         log: log.identity().map_err(journal)?,
         owner: String::new(),
     };

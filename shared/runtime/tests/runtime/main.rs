@@ -7,6 +7,7 @@ mod checkpoint;
 mod crashes;
 mod host;
 mod links;
+mod logic;
 mod poison;
 mod replay;
 mod service;

@@ -63,7 +63,8 @@ fn when_the_state_does_not_match_its_roots_a_shard_is_refused() {
 
 #[test]
 fn a_logic_that_this_binary_does_not_know_is_refused() {
-    assert!(matches!(after(|manifest| manifest.logic += 1), TakeoverError::Logic { .. }));
+    assert!(matches!(after(|manifest| manifest.logic = 2), TakeoverError::Logic { found: 2, newest: 1, .. }));
+    assert!(matches!(after(|manifest| manifest.logic = 0), TakeoverError::Logic { found: 0, newest: 1, .. }));
 }
 
 #[test]

@@ -13,7 +13,11 @@ use custos_saga::machine::{
     Cause, Command, Context, Effects, Machine, Ordered, Outbound, Reply, StateError, TimerChange, TimerId, View,
 };
 
-pub struct Diary;
+/// The diary of a binary whose newest logic is `NEWEST`. Under logic 2 a request is written down with its length before it, and an
+/// event more is made of it.
+pub struct DiaryOf<const NEWEST: u32>;
+
+pub type Diary = DiaryOf<1>;
 
 /// A page: what was heard, and how many events that made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,12 +38,13 @@ pub fn key(page: &str) -> Vec<u8> {
     [&[0x10], page.as_bytes()].concat()
 }
 
-impl Machine for Diary {
+impl<const NEWEST: u32> Machine for DiaryOf<NEWEST> {
     type Input = AccountsInput;
     type Key = String;
     type Entity = Page;
 
     const KIND: Kind = Kind::Accounts;
+    const LOGIC: u32 = NEWEST;
 
     fn apply(state: &mut View<'_, String, Page>, input: Cause<AccountsInput>, context: &Context) -> Effects {
         let mut effects = Effects::default();
@@ -47,7 +52,12 @@ impl Machine for Diary {
             Cause::Timer(TimerId(name)) => note(state, "timers", String::from_utf8_lossy(&name).into_owned()),
             Cause::Message { message: AccountsInput::OpenAccount(open), .. } => {
                 let script = open.key.as_str().to_owned();
-                note(state, "requests", script.clone());
+                if context.logic > 1 {
+                    note(state, "requests", format!("{}:{script}", script.len()));
+                    effects.events.push(event(state, context.at));
+                } else {
+                    note(state, "requests", script.clone());
+                }
                 script.split(' ').for_each(|word| follow(state, word, context, &mut effects));
             }
             Cause::Message { message: AccountsInput::Alarm(alarm), .. } => note(state, "told", alarm.subject),

@@ -21,6 +21,7 @@ use custos_runtime::shard::{
     is_outbox_key, provision_shard, run_shard,
 };
 use custos_runtime::standby::StandbySettings;
+use custos_saga::machine::Machine as Hosted;
 
 use diary::{Diary, Page};
 use faults::{Faults, Faulty};
@@ -146,6 +147,15 @@ impl Stage {
         partition: u32,
         done: impl Fn(&Manifest, &StateRecords) -> bool + Send + Sync + 'static,
     ) -> ShardStop {
+        self.run_machine::<Diary>(partition, done)
+    }
+
+    /// The same with a machine of any logic.
+    pub fn run_machine<M: Hosted>(
+        &self,
+        partition: u32,
+        done: impl Fn(&Manifest, &StateRecords) -> bool + Send + Sync + 'static,
+    ) -> ShardStop {
         let journal = Arc::clone(&self.journal);
         let holds = move || standing(&*journal, shard(partition)).is_ok_and(|(manifest, state)| done(&manifest, &state));
         let stop = Arc::new(AtomicBool::new(holds()));
@@ -161,7 +171,7 @@ impl Stage {
         }));
         let (_ask, questions) = channel();
         self.faults.set_deadline(Instant::now() + PATIENCE);
-        run_shard::<Diary>(&ShardContext {
+        run_shard::<M>(&ShardContext {
             journal: Arc::clone(&self.journal),
             identity: self.identity(partition),
             settings,
