@@ -90,7 +90,9 @@ impl DevNode {
         let mut node = Self { client, url: url.to_owned(), version: String::new(), number: 0, payer: String::new() };
         node.number = quantity(&node.call("eth_chainId", json!([])).await?)?;
         private(node.number)?;
-        node.version = word(&node.call("web3_clientVersion", json!([])).await?)?;
+        // geth adds where and how it was built.
+        let version = word(&node.call("web3_clientVersion", json!([])).await?)?;
+        node.version = version.split('/').take(2).collect::<Vec<_>>().join("/");
         // Not every development node knows the word; one that has peers does.
         let peers = node.ask("net_peerCount", json!([])).await?.ok().map(|count| quantity(&count)).transpose()?;
         if let Some(peers) = peers.filter(|peers| *peers > 0) {

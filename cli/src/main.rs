@@ -4,6 +4,7 @@ mod activate;
 mod approve;
 mod audit;
 mod books;
+mod check;
 mod config;
 mod demo;
 mod devnode;
@@ -21,7 +22,6 @@ mod stage;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use custos_runtime::telemetry;
 
@@ -136,7 +136,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Init(args) => home::init(&args.folder, &args.plan),
         Command::Serve(args) => serve(args).await,
         Command::Topics(args) => topics(&args).await,
-        Command::Check(args) => check(&args),
+        Command::Check(args) => check::run(&args),
         Command::Saga(args) => saga::run(args).await,
         Command::Approve(args) => approve::run(args).await,
         Command::Books(args) => books::run(&args).await,
@@ -183,18 +183,6 @@ async fn topics(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     report.done.iter().for_each(|line| say(line));
     report.differences.iter().for_each(|line| say(&format!("to be mended by hand: {line}")));
     Ok(if report.differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn check(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
-    let config = Config::load(&args.config)?;
-    secrets::read_keyring(&config.keys)?;
-    let (_, policy) = policy::read_signed(&config.policy, &config.policy_root)?;
-    policy::fits(&policy, &config.tenant, config.provision.partitions)?;
-    if let Some(lists) = config.lists {
-        custos_compliance::Compliance::open(lists).context("compliance.lists")?;
-    }
-    say(&format!("the configuration is usable; policy {} is signed by its root", policy.version));
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Says a line to whoever ran the command.

@@ -18,11 +18,18 @@ use zeroize::Zeroizing;
 pub fn read_keyring(folder: &Path) -> anyhow::Result<Keyring> {
     let mut secrets = BTreeMap::new();
     for source in Source::ALL {
-        let path = folder.join(format!("{}.key", source.name()));
-        let bytes = read_key(&path)?;
-        secrets.insert(source, Secret::new(&*bytes).ok_or_else(|| anyhow!("{} is not a key", path.display()))?);
+        secrets.insert(source, read_secret(folder, source)?);
     }
     Ok(Keyring::new(secrets))
+}
+
+/// The secret of one source in `folder`.
+///
+/// # Errors
+/// See [`read_keyring`].
+pub fn read_secret(folder: &Path, source: Source) -> anyhow::Result<Secret> {
+    let path = folder.join(format!("{}.key", source.name()));
+    Secret::new(&*read_key(&path)?).ok_or_else(|| anyhow!("{} is not a key", path.display()))
 }
 
 /// Makes a fresh secret for every source.

@@ -63,7 +63,7 @@ pub fn start(
     format: LogFormat,
     otlp: Option<&str>,
 ) -> Result<Telemetry, TelemetryError> {
-    let filter = EnvFilter::try_new(filter).map_err(|source| TelemetryError::Filter(filter.to_owned(), source))?;
+    let filter = self::filter(filter)?;
     let lines = match format {
         LogFormat::Json => fmt::layer().json().with_writer(std::io::stderr).with_filter(filter).boxed(),
         LogFormat::Text => fmt::layer().with_target(false).with_writer(std::io::stderr).with_filter(filter).boxed(),
@@ -76,6 +76,14 @@ pub fn start(
     });
     tracing_subscriber::registry().with(lines).with(spans).try_init()?;
     Ok(Telemetry { provider })
+}
+
+/// The filter that `text` says, such as `info` or `custos_runtime=debug,info`.
+///
+/// # Errors
+/// [`TelemetryError::Filter`].
+pub fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
+    EnvFilter::try_new(text).map_err(|source| TelemetryError::Filter(text.to_owned(), source))
 }
 
 fn exporter(service: &'static str, endpoint: &str) -> Result<SdkTracerProvider, TelemetryError> {
