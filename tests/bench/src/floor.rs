@@ -250,7 +250,9 @@ impl Shard {
             while room > 0 && began.elapsed() < rule.batch_time {
                 // A transaction that has asked ahead of its commit stays open for the answers.
                 herald.ask(std::mem::take(&mut open.ahead));
-                let hold = if open.due > 0 { rule.hold_time.saturating_sub(began.elapsed()) } else { Duration::ZERO };
+                let small = rule.batch_records.saturating_sub(room) < rule.hold_below;
+                let hold = if small && open.due > 0 { rule.hold_time } else { Duration::ZERO };
+                let hold = hold.saturating_sub(began.elapsed());
                 let more = log.poll(room, hold)?;
                 if more.is_empty() {
                     break;

@@ -40,6 +40,8 @@ pub struct ShardSettings {
     pub batch_time: Duration,
     /// How long a transaction that has asked ahead of its commit stays open for the answers, while some are due.
     pub hold_time: Duration,
+    /// A transaction of so many inputs is not held open: it is worth its commit already.
+    pub hold_below: usize,
     /// How long the loop waits for input before it looks at timers, questions and its orders.
     pub idle_wait: Duration,
     /// How often an armed, due timer is put into the inbox again.
@@ -62,6 +64,7 @@ impl ShardSettings {
             batch_records: 1_000,
             batch_time: Duration::from_millis(20),
             hold_time: Duration::from_millis(10),
+            hold_below: 64,
             idle_wait: Duration::from_millis(25),
             timer_again: Duration::from_secs(1),
             clock_lead_max: Duration::from_secs(600),
@@ -283,9 +286,9 @@ impl<M: Machine> Running<'_, M> {
         self.apply_all(&mut batch, first)?;
         self.herald.ask(std::mem::take(&mut batch.ahead));
         while room > 0 && batch.beyond.is_none() && began.elapsed() < settings.batch_time {
-            let hold =
-                if batch.awaits_answers() { settings.hold_time.saturating_sub(began.elapsed()) } else { Duration::ZERO };
-            let more = self.log.poll(room, hold)?;
+            let small = settings.batch_records.saturating_sub(room) < settings.hold_below;
+            let hold = if small && batch.awaits_answers() { settings.hold_time } else { Duration::ZERO };
+            let more = self.log.poll(room, hold.saturating_sub(began.elapsed()))?;
             if more.is_empty() {
                 break;
             }
