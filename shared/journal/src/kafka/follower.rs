@@ -8,12 +8,13 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::reader::Reports;
 use super::settings::KafkaSettings;
 use super::wire::{entry, failure, halts, native, native_offset};
 use crate::{Entry, Feed, JournalError};
 
 pub(super) struct Follower {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Reports>,
     topic: Topic,
     next: BTreeMap<u32, u64>,
 }
@@ -21,7 +22,8 @@ pub(super) struct Follower {
 impl Follower {
     pub(super) fn open(settings: &KafkaSettings, topic: Topic, places: &[(u32, u64)]) -> Result<Self, JournalError> {
         let operation = "follow partitions";
-        let consumer: BaseConsumer = settings.reader().create().map_err(|error| failure(operation, &error))?;
+        let consumer: BaseConsumer<Reports> =
+            settings.reader().create_with_context(Reports).map_err(|error| failure(operation, &error))?;
         let mut list = TopicPartitionList::new();
         for (partition, offset) in places {
             list.add_partition_offset(topic.name(), native(*partition)?, Offset::Offset(native_offset(*offset)?))

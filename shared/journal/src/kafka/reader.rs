@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use custos_messages::Topic;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::settings::KafkaSettings;
@@ -12,8 +13,21 @@ use super::wire::{entry, failure, halts, native, native_offset};
 use crate::bracket::{PartitionReader, Seen};
 use crate::{Entry, JournalError};
 
+/// What a reader's client reports beside records. That a partition has come to its end is an answer, not an error.
+pub(super) struct Reports;
+
+impl ClientContext for Reports {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+            tracing::warn!(%error, reason, "kafka reader");
+        }
+    }
+}
+
+impl ConsumerContext for Reports {}
+
 pub(super) struct Reader {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Reports>,
     topic: Topic,
     partition: u32,
     next: u64,
@@ -23,7 +37,7 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn open(settings: &KafkaSettings, topic: Topic, partition: u32, offset: u64) -> Result<Self, JournalError> {
-        let consumer = settings.reader().create().map_err(|error| failure("open a reader", &error))?;
+        let consumer = settings.reader().create_with_context(Reports).map_err(|error| failure("open a reader", &error))?;
         let mut reader = Self { consumer, topic, partition, next: offset, ended: false };
         reader.seek(offset)?;
         Ok(reader)
