@@ -20,9 +20,9 @@ impl Scenes {
         say("custos faucet alice 10 ETH");
         say("custos faucet bob 1000 TUSD");
         say("\n# what there is");
-        say("curl -s $CUSTOS_GATEWAY/v1/accounts -H \"Authorization: Bearer $CUSTOS_API_KEY\"");
+        say("curl -s $CUSTOS_GATEWAY/v1/accounts -H \"Authorization: Bearer $CUSTOS_API_KEY\"; echo");
         say(&format!(
-            "curl -s $CUSTOS_GATEWAY/v1/accounts/{}/balances -H \"Authorization: Bearer $CUSTOS_API_KEY\"",
+            "curl -s $CUSTOS_GATEWAY/v1/accounts/{}/balances -H \"Authorization: Bearer $CUSTOS_API_KEY\"; echo",
             self.guest
         ));
         say("custos books");
@@ -32,7 +32,7 @@ impl Scenes {
             self.guest
         ));
         say("  -H 'Idempotency-Key: \"mine-1\"' -H 'Content-Type: application/json' \\");
-        say(&format!("  -d '{{\"asset\":\"ETH\",\"amount\":\"6\",\"to\":\"{OUTSIDE}\",\"fee_max\":\"0.01\"}}'"));
+        say(&format!("  -d '{{\"asset\":\"ETH\",\"amount\":\"6\",\"to\":\"{OUTSIDE}\",\"fee_max\":\"0.01\"}}'; echo"));
         say("\n# what waits for officers, and two of them saying yes");
         let officers = &self.home.officer_api_key;
         say(&format!("custos approve --api-key {officers}"));
@@ -41,7 +41,7 @@ impl Scenes {
         }
         say("\n# where it stands and why; its whole story; is the log healthy");
         say("custos saga $OP");
-        say("curl -s $CUSTOS_GATEWAY/v1/operations/$OP/story -H \"Authorization: Bearer $CUSTOS_API_KEY\"");
+        say("curl -s $CUSTOS_GATEWAY/v1/operations/$OP/story -H \"Authorization: Bearer $CUSTOS_API_KEY\"; echo");
         say(if self.on_kafka() { "custos audit" } else { "custos audit --copy" });
     }
 
