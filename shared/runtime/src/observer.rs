@@ -16,7 +16,7 @@ use crate::ops::Desk;
 use crate::shard::chain;
 
 /// How often the shards are looked at.
-const EVERY: Duration = Duration::from_secs(2);
+const EVERY: Duration = Duration::from_secs(5);
 /// How often the order to stop is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 

@@ -49,6 +49,8 @@ impl Default for StandbySettings {
 
 /// Most records that one look takes.
 const BATCH: usize = 1_000;
+/// So close to the end of a state partition nothing was compacted yet.
+const NEAR_END: u64 = 10_000;
 /// How long one look waits for records.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a standby that cannot read the log waits.
@@ -352,11 +354,13 @@ impl<'a> Following<'a> {
             (state.followed.get(&partition).map(Arc::clone), state.held.contains(&partition))
         };
         let enough = |offset: u64| offset.saturating_sub(last) >= self.shared.settings.checkpoint_records.max(1);
-        if let Some(folded) = followed {
-            return Ok(Some(folded).filter(|folded| enough(rests_at(folded))));
-        }
         let shard = self.shared.shard(partition);
         let (_, end) = self.shared.journal.bounds(Topic::State(self.shared.machine), partition)?;
+        if let Some(folded) = followed {
+            // Where the log was compacted, a manifest may have outlived what it was about: only near the end must the fold fit.
+            let caught_up = end.saturating_sub(folded.next()) <= NEAR_END;
+            return Ok(Some(folded).filter(|folded| caught_up && enough(rests_at(folded))));
+        }
         if !held || !enough(end) {
             return Ok(None);
         }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use custos_journal::{Entry, Journal, JournalError, Start};
 use custos_messages::{Record, ShardName, Topic};
 
-use super::records::{Manifest, is_header, is_manifest, is_outbox_key};
+use super::records::{Manifest, is_header, is_manifest};
 use super::root::Roots;
 use crate::replay::each_batch;
 
@@ -134,10 +134,7 @@ impl Folded {
     #[must_use]
     pub fn fits(&self) -> bool {
         let manifest = self.manifest.as_ref().and_then(|seated| Manifest::read(&seated.value).ok());
-        let mut roots = Roots::default();
-        for (key, value) in &self.committed {
-            roots.of(is_outbox_key(key)).add(key, value);
-        }
+        let roots = Roots::over(&self.committed);
         manifest.is_some_and(|manifest| {
             (roots.state.digest(), roots.outbox.digest()) == (manifest.state_root, manifest.outbox_root)
         })

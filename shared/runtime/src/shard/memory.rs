@@ -78,6 +78,18 @@ impl<M: Machine> Memory<M> {
     /// # Errors
     /// The first record that this binary cannot read.
     pub fn load(records: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<Self, StateError> {
+        // Hashing costs about as much as decoding, and a takeover waits for both.
+        std::thread::scope(|scope| {
+            let beside = std::thread::Builder::new().spawn_scoped(scope, || Roots::over(records));
+            let mut memory = Self::decode(records)?;
+            let hashed = beside.ok().and_then(|beside| beside.join().ok());
+            memory.roots = hashed.unwrap_or_else(|| Roots::over(records));
+            Ok(memory)
+        })
+    }
+
+    /// The same without the hashes.
+    fn decode(records: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<Self, StateError> {
         let mut memory = Self::default();
         for (key, value) in records {
             if is_runtime_key(key) {
@@ -95,7 +107,6 @@ impl<M: Machine> Memory<M> {
                 let (name, entity) = M::decode(key, value)?;
                 memory.entities.insert(name, entity);
             }
-            memory.roots.of(is_outbox_key(key)).add(key, value);
         }
         Ok(memory)
     }

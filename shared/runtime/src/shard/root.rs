@@ -8,7 +8,11 @@
 //! it is not collision resistant against someone who may choose many records freely, so it proves nothing to an outsider on its own:
 //! the hash-chained event log does that.
 
+use std::collections::BTreeMap;
+
 use custos_domain::{Digest, HashContext};
+
+use super::records::is_outbox_key;
 
 static RECORD: HashContext = HashContext::new("custos 2026 state record");
 
@@ -26,6 +30,16 @@ pub struct Roots {
 }
 
 impl Roots {
+    /// Those of all these records.
+    #[must_use]
+    pub fn over(records: &BTreeMap<Vec<u8>, Vec<u8>>) -> Self {
+        let mut roots = Self::default();
+        for (key, value) in records {
+            roots.of(is_outbox_key(key)).add(key, value);
+        }
+        roots
+    }
+
     /// The root that a record belongs to.
     pub(super) const fn of(&mut self, outbox: bool) -> &mut StateRoot {
         if outbox { &mut self.outbox } else { &mut self.state }

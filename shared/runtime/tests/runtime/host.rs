@@ -14,7 +14,7 @@ use custos_runtime::host::{HostSettings, run_host};
 use custos_runtime::metrics::Metrics;
 use custos_runtime::ops::Desk;
 use custos_runtime::replay::verify;
-use custos_runtime::shard::{Condition, Manifest, is_manifest};
+use custos_runtime::shard::{Condition, Folded, Manifest, ShardStop, is_manifest};
 use custos_runtime::standby::StandbySettings;
 
 use crate::stage::diary::Diary;
@@ -270,4 +270,34 @@ fn a_host_that_comes_back_takes_over_from_its_checkpoints_and_ignores_damaged_on
     third.end();
     assert!(refused(1));
     assert_eq!(stage.heard(0, "requests"), ["event"]);
+}
+
+#[test]
+fn a_checkpoint_that_lost_a_record_costs_one_cold_takeover_and_is_replaced_by_one_that_fits() {
+    let mut stage = Stage::new();
+    let folder = tempfile::tempdir().unwrap();
+    stage.put(0, "event arm:a:3600000");
+    assert!(matches!(stage.run(0), ShardStop::Released));
+    let mut short = Folded::default();
+    // A timer, which no later transaction says again.
+    let timer = [0x02, b'a'];
+    stage.read(STATE, 0).into_iter().filter(|entry| entry.record.key != timer).for_each(|entry| short.see(entry));
+    checkpoint::write(folder.path(), shard(0), &short).unwrap();
+    stage.standby = StandbySettings { follow: false, settle: Duration::from_secs(1), ..eager(Some(folder.path())) };
+    let log = stage.journal.identity(Machine::Accounts).unwrap();
+    let fits = || checkpoint::read(folder.path(), shard(0), &log).unwrap().is_some_and(|folded| folded.fits());
+    assert!(!fits());
+    let host = host(&stage, "only");
+    until("the takeover threw it away", || stage.opened("misfit") == 1);
+    stage.put(0, "event again");
+    Watch::on(&stage, 0).until(|manifest| manifest.next == 2);
+    until("it is replaced", fits);
+    host.end();
+    assert!(shows(&stage.metrics, "custos_checkpoints_refused_total", |shown| shown >= 1));
+    stage.standby.checkpoint_every = Duration::from_secs(3_600);
+    let again = self::host(&stage, "again");
+    let warm = stage.opened("warm");
+    until("the next takeovers are warm", || stage.opened("warm") > warm);
+    again.end();
+    assert_eq!((stage.opened("misfit"), stage.heard(0, "requests").len()), (1, 2));
 }
