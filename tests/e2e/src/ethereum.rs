@@ -13,7 +13,9 @@ use alloy::eips::eip2718::{Decodable2718, Encodable2718};
 use alloy::primitives::{Address, B256, Bytes, TxHash, TxKind, U256};
 use alloy::sol_types::SolCall;
 use anyhow::Context;
-use custos_devchain::{DevChain, Dropped, Request, Server, Settings, Token, dev_address, faucet_key, sign, token_code};
+use custos_devchain::{
+    DevChain, Dropped, Lies, Request, Server, Settings, Token, dev_address, faucet_key, sign, token_code,
+};
 use custos_parts::{Anvil, PartError, start_anvil};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -169,6 +171,22 @@ impl Ethereum {
         Ok(())
     }
 
+    /// So many sends from now on are accepted by the node and never answered.
+    pub fn accept_and_time_out(&self, sends: u32) {
+        match &self.kind {
+            Kind::Dev { chain, .. } => chain.set_lies(Lies { accept_and_time_out_sends: sends, ..chain.lies() }),
+            Kind::Anvil { recorder, .. } => recorder.mute_sends(sends),
+        }
+    }
+
+    /// How many transactions of `address` are mined.
+    ///
+    /// # Errors
+    /// The node does not answer.
+    pub async fn mined_of(&self, address: Address) -> anyhow::Result<u64> {
+        number(&self.rpc.call("eth_getTransactionCount", json!([address, "latest"])).await?)
+    }
+
     /// Takes a transaction out of the pool: whether it was there.
     ///
     /// # Errors
@@ -255,6 +273,20 @@ impl Ethereum {
     pub async fn token_balance(&self, token: Address, of: Address) -> anyhow::Result<u128> {
         let data = Bytes::from(Token::balanceOfCall { account: of }.abi_encode());
         amount(&self.rpc.call("eth_call", json!([{ "to": token, "data": data }, "latest"])).await?)
+    }
+
+    /// Gives an address so much ether out of nothing, which only a development node can do.
+    ///
+    /// # Errors
+    /// The node does not answer.
+    pub async fn set_balance(&self, address: Address, wei: u128) -> anyhow::Result<()> {
+        match &self.kind {
+            Kind::Dev { chain, .. } => chain.set_balance(address, U256::from(wei)),
+            Kind::Anvil { .. } => {
+                self.rpc.call("anvil_setBalance", json!([address, U256::from(wei)])).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Pays ether from the faucet; in the pool until a block is mined.

@@ -222,6 +222,17 @@ impl Installation {
         Process::start(name, &self.path, &self.program, &arguments)
     }
 
+    /// What the process `name` counts.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn metrics(&self, name: &str) -> anyhow::Result<String> {
+        let config: Table = std::fs::read_to_string(self.path.join(format!("custos-{name}.toml")))?.parse()?;
+        let health = config.get("process").and_then(|process| process.get("health")).and_then(Value::as_str);
+        let address = health.with_context(|| format!("{name} has no address for health"))?;
+        Ok(reqwest::get(format!("http://{address}/metrics")).await?.error_for_status()?.text().await?)
+    }
+
     fn configure(&self, name: &str, parts: &[Part]) -> anyhow::Result<PathBuf> {
         let mut config: Table = std::fs::read_to_string(self.path.join("custos.toml"))?.parse()?;
         config.insert("member".to_owned(), Value::from(name));

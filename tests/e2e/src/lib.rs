@@ -2,10 +2,11 @@
 //!
 //! A test makes a [`World`], does what a bank, its officers and the chain would do, and waits for conditions, each with a deadline.
 //! The product is only met from outside: as a program, over its REST door, and on the chain. Nothing here looks into its log or
-//! its tables. When a test fails, the folder with every process's output is kept and its path is printed.
+//! its tables, except for the [`Hand`] of somebody inside. When a test fails, the folder with every process's output is kept and its path is printed.
 
 mod bank;
 mod ethereum;
+mod hand;
 mod installation;
 mod ledger;
 mod process;
@@ -16,6 +17,7 @@ mod world;
 
 pub use bank::{Bank, Refused, Withdrawal};
 pub use ethereum::{ETHER, Ethereum, GWEI, fees};
+pub use hand::Hand;
 pub use installation::{Ground, Installation, Part};
 pub use ledger::{Balance, base_units, decimal, text};
 pub use process::{Finished, Process};

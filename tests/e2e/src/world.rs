@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::bank::Bank;
 use crate::ethereum::{ETHER, Ethereum};
+use crate::hand::Hand;
 use crate::installation::{Ground, Installation, Part};
 use crate::ledger::text;
 use crate::process::Process;
@@ -187,6 +188,60 @@ impl World {
             self.start(&name, &parts).await?;
         }
         Ok(())
+    }
+
+    /// Lets somebody inside work in the log. The embedded log has one owner, so there every process is killed before and started
+    /// again after it; on Kafka they go on meanwhile.
+    ///
+    /// # Errors
+    /// The work fails, or a process does not come back.
+    pub async fn in_the_log<T>(&mut self, work: impl FnOnce(&Hand) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let mut gone = Vec::new();
+        if matches!(self.ground, Ground::Embedded) {
+            for (name, (process, parts)) in std::mem::take(&mut self.processes) {
+                process.kill().await?;
+                gone.push((name, parts));
+            }
+        }
+        let done = tokio::task::block_in_place(|| work(&Hand::open(&self.ground, self.installation.folder())?))?;
+        for (name, parts) in gone {
+            self.start(&name, &parts).await?;
+        }
+        Ok(done)
+    }
+
+    /// A way into the log beside the running product, for as long as a test wants; on Kafka alone.
+    ///
+    /// # Errors
+    /// The log does not answer.
+    pub fn hand(&self) -> anyhow::Result<Hand> {
+        tokio::task::block_in_place(|| Hand::open(&self.ground, self.installation.folder()))
+    }
+
+    /// The read model's database.
+    #[must_use]
+    pub fn database(&self) -> String {
+        match &self.ground {
+            Ground::Embedded => format!("sqlite://{}", self.installation.folder().join("read-model.sqlite").display()),
+            Ground::Servers { postgres, .. } => postgres.clone(),
+        }
+    }
+
+    /// What all running processes together count under a name with these labels, since each was started.
+    ///
+    /// # Errors
+    /// One does not answer.
+    pub async fn counted(&self, name: &str, labels: &str) -> anyhow::Result<u64> {
+        let line = format!("{name}{{{labels}}} ");
+        let mut sum = 0;
+        for process in self.processes.keys() {
+            let text = self.installation.metrics(process).await?;
+            let figures = text.lines().filter_map(|known| known.strip_prefix(&line));
+            for figure in figures {
+                sum += figure.trim().parse::<u64>()?;
+            }
+        }
+        Ok(sum)
     }
 
     /// Opens the house's way: waits until the hot wallet is watched, and puts coins and tokens into it.

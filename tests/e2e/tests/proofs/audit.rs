@@ -1,15 +1,16 @@
 //! The event log against heads that were written down outside of it.
 
 use std::fs::{copy, rename};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use custos_e2e::World;
+use custos_e2e::{Ground, World};
 
 /// What stood at an earlier moment: the heads, and a copy of the log's file.
 pub struct Earlier {
     heads: Vec<String>,
-    log: PathBuf,
+    /// On the embedded log alone: nobody puts an old log in the place of a cluster's.
+    log: Option<PathBuf>,
 }
 
 /// The heads that an audit printed.
@@ -45,11 +46,14 @@ async fn found(world: &World, heads: &[String]) -> anyhow::Result<String> {
 
 /// Audits a copy while the worker goes on, and keeps one for later.
 pub async fn earlier(world: &World) -> anyhow::Result<Earlier> {
-    let said = world.installation.run("audit", &["--copy"]).await?.success()?;
+    let (arguments, file): (&[&str], _) = match world.ground() {
+        Ground::Embedded => (&["--copy"], Some(world.installation.folder().join("journal/journal.log"))),
+        Ground::Servers { .. } => (&[], None),
+    };
+    let said = world.installation.run("audit", arguments).await?.success()?;
     proven(&said, 0)?;
-    let folder = world.installation.folder();
-    let log = folder.join("earlier.log");
-    copy(folder.join("journal/journal.log"), &log)?;
+    let kept = world.installation.folder().join("earlier.log");
+    let log = file.map(|file| copy(file, &kept).map(|_| kept.clone())).transpose()?;
     Ok(Earlier { heads: heads(&said)?, log })
 }
 
@@ -64,7 +68,9 @@ pub async fn a_log_that_is_not_the_one_which_was_noted_is_found(world: &World, e
         ensure!(heads(&said)? == now, "trust changes nothing: {said}");
     }
     another_hash_is_rewritten_history(world, &now).await?;
-    a_tail_that_was_cut_off_is_missed(world, earlier, &now).await?;
+    if let Some(log) = &earlier.log {
+        a_tail_that_was_cut_off_is_missed(world, log, &now).await?;
+    }
     let again = world.installation.run("audit", &trusting(&now)).await?.success()?;
     proven(&again, now.len())
 }
@@ -83,11 +89,11 @@ async fn another_hash_is_rewritten_history(world: &World, now: &[String]) -> any
 }
 
 /// The log as it was earlier is whole in itself, so only what was noted later tells that it is not all.
-async fn a_tail_that_was_cut_off_is_missed(world: &World, earlier: &Earlier, now: &[String]) -> anyhow::Result<()> {
+async fn a_tail_that_was_cut_off_is_missed(world: &World, earlier: &Path, now: &[String]) -> anyhow::Result<()> {
     let folder = world.installation.folder();
     let (log, kept) = (folder.join("journal/journal.log"), folder.join("whole.log"));
     rename(&log, &kept)?;
-    copy(&earlier.log, &log)?;
+    copy(earlier, &log)?;
     let without_trust = world.installation.run("audit", &[]).await?.success()?;
     proven(&without_trust, 0)?;
     let before = heads(&without_trust)?;

@@ -5,8 +5,7 @@ use custos_e2e::{Balance, ETHER, Refused, SHORT, World, text, until};
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
-use sqlx::ConnectOptions;
-use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AnyConnection, Connection};
 
 use crate::Clients;
 
@@ -20,8 +19,8 @@ struct Traces {
 }
 
 async fn traces(world: &World, clients: &Clients) -> anyhow::Result<Traces> {
-    let file = world.installation.folder().join("read-model.sqlite");
-    let mut connection = SqliteConnectOptions::new().filename(file).read_only(true).connect().await?;
+    sqlx::any::install_default_drivers();
+    let mut connection = AnyConnection::connect(&world.database()).await?;
     let events = sqlx::query_scalar("SELECT COUNT(*) FROM events").fetch_one(&mut connection).await?;
     let mut balances = Vec::new();
     for account in [&clients.giver, &clients.receiver] {
