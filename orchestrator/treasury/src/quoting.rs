@@ -1,6 +1,6 @@
 //! Before a signature: what would it cost, can the wallet pay it, and how long do we wait for that.
 
-use custos_domain::{Amount, AssetKind, CommandId, Digest, EthAddress};
+use custos_domain::{Amount, AssetKind, CommandId, Digest, EthAddress, Millis, Timestamp};
 use custos_messages::accounts::PaymentRefusal;
 use custos_messages::blockchain::{BlockchainCommand, BlockchainOrder};
 use custos_messages::treasury::FeeQuote;
@@ -9,6 +9,9 @@ use custos_messages::wallet::EthTransaction;
 use crate::desk::{Desk, Timer};
 use crate::fees;
 use crate::state::{Fees, Hot, Lack, Outlay, Payment, Purpose, Quoting, Stage};
+
+/// An unanswered question is repeated after at most so many times the pace at which answered ones are asked anew.
+const PATIENCE_MOST: u64 = 16;
 
 /// What is called, with what.
 pub(crate) struct Call {
@@ -39,8 +42,12 @@ impl Desk<'_, '_> {
 
     /// Asks the chain for the `asked`th time.
     pub(crate) fn ask(&mut self, payment: &Payment, asked: u32) -> Stage {
-        let question = self.question(payment, "quote", asked);
         let every = self.chain_policy(&payment.chain).map(|entry| entry.fee_every).unwrap_or_default();
+        self.ask_within(payment, asked, every)
+    }
+
+    fn ask_within(&mut self, payment: &Payment, asked: u32, every: Millis) -> Stage {
+        let question = self.question(payment, "quote", asked);
         self.arm(Timer::Payment(payment.wallet, payment.intent()), every);
         Stage::Quoting(Quoting { asked, question, open: true, lack: None })
     }
@@ -61,7 +68,7 @@ impl Desk<'_, '_> {
     pub(crate) fn ask_again(&mut self, payment: &mut Payment, last: Quoting) -> Stage {
         match self.too_late(payment, last.lack) {
             Some(reason) => self.refuse(payment, reason),
-            None if last.open => match self.ask(payment, last.asked) {
+            None if last.open => match self.ask_within(payment, last.asked, self.patience(payment)) {
                 Stage::Quoting(again) => Stage::Quoting(Quoting { lack: last.lack, ..again }),
                 other => other,
             },
@@ -70,6 +77,21 @@ impl Desk<'_, '_> {
                 other => other,
             },
         }
+    }
+
+    /// How long an unanswered question waits for its answer before it is repeated: the longer, the older the payment is, within
+    /// bounds. The log loses no question, so silence means that the adapter is away or has more to do than it can; repeating at one
+    /// pace would give it ever more, and it would answer nobody in time again.
+    fn patience(&self, payment: &Payment) -> Millis {
+        let Some(entry) = self.chain_policy(&payment.chain) else { return Millis::default() };
+        let granted = if matches!(payment.purpose, Purpose::Client(_)) { entry.fee_wait } else { Millis::default() };
+        let taken = Timestamp(payment.deadline.0.saturating_sub(granted.0));
+        let longest = Millis(entry.fee_every.0.saturating_mul(PATIENCE_MOST));
+        let patience = Millis(self.at.since(taken).0 / 2).min(longest);
+        // Not beyond the deadline, at which the payment may have to be refused.
+        let left = payment.deadline.since(self.at);
+        let patience = if left > Millis::default() { patience.min(left) } else { patience };
+        patience.max(entry.fee_every)
     }
 
     /// The answer: sign, wait or refuse.

@@ -93,6 +93,35 @@ fn a_fee_above_the_envelope_is_waited_for_and_then_refused_without_a_nonce() {
 }
 
 #[test]
+fn the_longer_a_question_is_unanswered_the_more_seldom_it_is_repeated() {
+    let mut shard = Shard::open();
+    let taken = shard.give(pay(&take(1, "ETH", 100)));
+    let question = questions(&taken).remove(0);
+    let (mut waits, mut before) = (Vec::new(), shard.now);
+    for _ in 0..40 {
+        assert_eq!(questions(&shard.fire()), std::slice::from_ref(&question));
+        waits.push(shard.now.since(before).0);
+        before = shard.now;
+    }
+    let entry = &policy().chains[&chain()];
+    let (every, deadline) = (entry.fee_every.0, entry.fee_wait.0);
+    assert_eq!(waits[0], every);
+    assert!(waits.iter().all(|wait| (every..=16 * every).contains(wait)), "{waits:?}");
+    assert_eq!(*waits.last().unwrap(), 16 * every, "{waits:?}");
+    let mut at = 0;
+    let asked_at: Vec<u64> = waits
+        .iter()
+        .map(|wait| {
+            at += wait;
+            at
+        })
+        .collect();
+    assert!(asked_at.contains(&deadline), "it is looked at again when its time is over: {asked_at:?}");
+    // An answer is still good.
+    assert_eq!(orders(&shard.give(quoted(&question, quote(10)))).len(), 1);
+}
+
+#[test]
 fn an_unanswered_question_is_repeated_under_the_same_name() {
     let mut shard = Shard::open();
     let taken = shard.give(pay(&take(1, "ETH", 100)));

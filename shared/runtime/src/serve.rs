@@ -3,7 +3,7 @@
 //! Invariants: a command is acknowledged only after its replies are durable; a record that cannot be read or is not authentic is
 //! put aside with its reason before it is acknowledged; a command that has to wait is tried again, with a pause that grows to a bound.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -98,14 +98,21 @@ where
 
 type Sorted<C> = (Vec<(Envelope, C)>, Vec<(Entry, Rejection)>);
 
+/// Reads the records. A command that stands there several times is answered once: whoever waits repeats it, so a service that has
+/// fallen behind finds many of one kind, and would never catch up if it answered each.
 fn sort<S: Service>(settings: &ServeSettings, entries: Vec<Entry>) -> Sorted<S::Command> {
-    let mut commands = Vec::new();
-    let mut poison = Vec::new();
+    let (mut commands, mut poison) = (Vec::new(), Vec::new());
+    let mut known = BTreeSet::new();
+    let mut repeats = 0;
     for entry in entries {
         match settings.keyring.open_message::<S::Command>(S::COMMANDS, &entry.record) {
-            Ok(command) => commands.push(command),
+            Ok((envelope, command)) if known.insert(envelope.id) => commands.push((envelope, command)),
+            Ok(_) => repeats += 1,
             Err(rejection) => poison.push((entry, rejection)),
         }
+    }
+    if repeats > 0 {
+        settings.metrics.dropped(S::NAME, "repeat", repeats);
     }
     (commands, poison)
 }

@@ -188,3 +188,18 @@ fn a_halt_acknowledges_nothing_and_the_command_comes_again() {
     assert!(again.until(&stage, 1).is_err());
     assert_eq!(again.service.handled.lock().unwrap().first(), Some(&1), "both commands came again");
 }
+
+#[test]
+fn a_command_that_was_repeated_while_the_service_was_away_is_answered_once() {
+    let stage = Stage::new();
+    [1, 2, 1, 1, 2].into_iter().for_each(|number| ask(&stage, 0, number));
+    let running = running(&stage);
+    running.until(&stage, 1).unwrap();
+    let mut handled = running.service.handled.lock().unwrap().clone();
+    handled.sort_unstable();
+    assert_eq!(handled, [1, 2]);
+    assert_eq!(replies(&stage), 2);
+    assert_eq!(stage.faults.trace().last().unwrap(), "acknowledge 4", "the repeats are over, too");
+    let counted = "custos_dropped_total{part=\"screener\",code=\"repeat\"} 3";
+    assert!(stage.metrics.text().contains(counted), "{}", stage.metrics.text());
+}
