@@ -16,7 +16,9 @@ mod simulated;
 pub use bracket::{Defence, Defences};
 pub use embedded::EmbeddedJournal;
 pub use kafka::{KafkaJournal, KafkaSettings};
-pub use simulated::{Counts, Faults, Rate, SimulatedCluster, SimulatedJournal, SimulatedSettings, SimulatedTime};
+pub use simulated::{
+    Counts, Faults, Rate, RequestKind, SimulatedCluster, SimulatedJournal, SimulatedSettings, SimulatedTime,
+};
 
 use std::time::Duration;
 

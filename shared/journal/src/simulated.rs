@@ -33,6 +33,7 @@ use crate::bracket::{Cluster, Defences, Shard, Terms};
 use crate::{Appender, Feed, Journal, JournalError, LogIdentity, Membership, Provision, ShardLog, Start};
 
 pub use chance::{Faults, Rate};
+pub use protocol::RequestKind;
 
 /// Whose time the simulated log runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +55,8 @@ pub struct SimulatedSettings {
     pub defences: Defences,
     /// The brokers' `transaction.partition.verification.enable`.
     pub verification: bool,
-    /// Whether readers are shown committed records only.
-    pub committed_only: bool,
+    /// Whether a shard is restored from committed records only. All other readers are shown nothing else.
+    pub restore_committed: bool,
     /// Whose time it runs on.
     pub time: SimulatedTime,
     /// Whether what happens is kept as text: [`SimulatedCluster::story`].
@@ -74,6 +75,8 @@ pub struct SimulatedSettings {
     pub session_timeout: Duration,
     /// How long a revoked shard may take to be released.
     pub release_timeout: Duration,
+    /// State topics' `min.compaction.lag.ms`: what is younger is not compacted.
+    pub compaction_lag: Duration,
     /// The largest record: key, value and headers.
     pub record_bytes_max: usize,
 }
@@ -87,7 +90,7 @@ impl SimulatedSettings {
             faults: Faults::NONE,
             defences: Defences::ALL,
             verification: true,
-            committed_only: true,
+            restore_committed: true,
             time: SimulatedTime::Virtual,
             story: false,
             transaction_timeout: Duration::from_secs(10),
@@ -97,6 +100,7 @@ impl SimulatedSettings {
             decided_timeout: Duration::from_secs(45),
             session_timeout: Duration::from_secs(6),
             release_timeout: Duration::from_secs(5),
+            compaction_lag: Duration::from_secs(7 * 24 * 3600),
             record_bytes_max: 1_000_000,
         }
     }
@@ -138,7 +142,7 @@ impl SimulatedCluster {
 
     /// Calls `hook` before each request of any process, outside of every lock, so that it can use the cluster itself: this is where
     /// another owner steps in. It is not called for requests that it causes.
-    pub fn at_each_request(&self, hook: impl FnMut() + Send + 'static) {
+    pub fn at_each_request(&self, hook: impl FnMut(RequestKind) + Send + 'static) {
         self.core.set_hook(Some(Box::new(hook)));
     }
 
@@ -149,10 +153,24 @@ impl SimulatedCluster {
         self.core.changed();
     }
 
-    /// Keeps the newest record of each key of a partition, as a compacted topic does.
+    /// Holds back the next request of this kind, whose sender hears nothing and repeats it.
+    pub fn hold_next(&self, kind: RequestKind) {
+        self.core.lock().hold_next(kind);
+    }
+
+    /// Lets arrive what was held back, in order. Returns how many requests that were.
+    pub fn release(&self) -> usize {
+        let released = self.core.lock().release();
+        self.core.changed();
+        released
+    }
+
+    /// Keeps the newest record of each key of a partition, of what is old enough, as a compacted topic does.
     pub fn compact(&self, topic: Topic, partition: u32) {
-        if let Some(partition) = self.core.lock().broker.partition_mut((topic, partition)) {
-            partition.compact();
+        let mut world = self.core.lock();
+        let until = world.compactable();
+        if let Some(partition) = world.broker.partition_mut((topic, partition)) {
+            partition.compact(until);
         }
     }
 
@@ -277,11 +295,12 @@ impl Cluster for Process {
     }
 
     fn open_reader(&self, topic: Topic, partition: u32, offset: u64) -> Result<Self::Reader, JournalError> {
-        reader::Reader::open(&self.core, self.number, (topic, partition), offset)
+        let committed_only = self.core.settings.restore_committed || !matches!(topic, Topic::State(_));
+        reader::Reader::open(&self.core, self.number, (topic, partition, offset), committed_only)
     }
 
     fn committed(&self, topic: Topic, partition: u32) -> Result<(u64, u64), JournalError> {
-        self.bounds((topic, partition), self.core.settings.committed_only)
+        self.bounds((topic, partition), self.core.settings.restore_committed || !matches!(topic, Topic::State(_)))
     }
 
     fn all(&self, topic: Topic, partition: u32) -> Result<(u64, u64), JournalError> {
@@ -324,7 +343,8 @@ impl Journal for SimulatedJournal {
             Start::Latest => next,
             Start::At(offset) => offset,
         };
-        Ok(Box::new(self.process.open_reader(topic, partition, offset)?))
+        let Process { core, number } = &*self.process;
+        Ok(Box::new(reader::Reader::open(core, *number, (topic, partition, offset), true)?))
     }
 
     fn follow(&self, topic: Topic, places: &[(u32, u64)]) -> Result<Box<dyn Feed>, JournalError> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use custos_messages::{Record, Topic};
 
+use super::chance::Rate;
 use super::protocol::{Code, Place, Producer, Reply, Request, ShardId};
 use super::world::{Core, Fate};
 use crate::JournalError;
@@ -25,6 +26,8 @@ pub(super) struct Transactor {
     fatal: Option<Trouble>,
     /// What the transaction must be aborted for.
     failed: Option<Trouble>,
+    /// How often a record leaves at once, and does not wait for the next that is waited for: drawn for each transaction.
+    haste: Rate,
     /// Counts the transactions, for the tally of ends that go astray.
     serial: u64,
     /// Partitions that were added, as far as the client knows.
@@ -33,6 +36,8 @@ pub(super) struct Transactor {
     asked: bool,
     queue: BTreeMap<Place, Vec<(u64, Record)>>,
     sequences: BTreeMap<Place, u64>,
+    /// Batches that were sent and not answered: they are repeated as they are.
+    in_flight: BTreeMap<Place, Vec<(u64, Record)>>,
     sent: u64,
     offsets: BTreeMap<u64, u64>,
     /// A record's fate is not known: the numbers are begun anew before the next transaction.
@@ -42,6 +47,14 @@ pub(super) struct Transactor {
 /// The numbers of the records that are waited for.
 #[derive(Default)]
 pub(super) struct Receipt(Vec<u64>);
+
+/// How long a request is repeated that is not answered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    /// Not at all, for now: it stays in flight.
+    Once,
+    UntilAnswered,
+}
 
 /// Why a request that was repeated for long enough has no good answer.
 enum Refusal {
@@ -71,67 +84,72 @@ impl Transactor {
             producer,
             fatal: None,
             failed: None,
+            haste: Rate::ALWAYS,
             serial: 0,
             added: BTreeSet::new(),
             asked: false,
             queue: BTreeMap::new(),
             sequences: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
             sent: 0,
             offsets: BTreeMap::new(),
             desynchronised: false,
         })
     }
 
-    fn ask(&self, request: &Request, within: Duration) -> Result<Reply, Refusal> {
-        ask(&self.core, self.process, request, within)
+    fn ask(&self, request: &Request, patience: Patience) -> Result<Reply, Refusal> {
+        match patience {
+            Patience::UntilAnswered => ask(&self.core, self.process, request, self.core.settings.transaction_timeout),
+            Patience::Once => match self.core.send(self.process, request.clone()) {
+                Fate::Answered(Ok(reply)) => Ok(reply),
+                Fate::Answered(Err(Code::Concurrent | Code::NotNow)) | Fate::Silence => Err(Refusal::TimedOut),
+                Fate::Answered(Err(code)) => Err(Refusal::Code(code)),
+                Fate::Dead => Err(Refusal::Dead),
+            },
+        }
     }
 
     /// Adds partitions that are new to the transaction, and sends what waits for partitions that were added.
-    fn pump(&mut self) -> Result<(), Trouble> {
+    fn pump(&mut self, patience: Patience) -> Result<(), Trouble> {
         if let Some(trouble) = self.fatal.as_ref().or(self.failed.as_ref()) {
             return Err(trouble.clone());
         }
-        let within = self.core.settings.transaction_timeout;
         let new: Vec<Place> = self.queue.keys().filter(|place| !self.added.contains(place)).copied().collect();
         if !new.is_empty() {
             self.asked = true;
             let (id, producer, serial) = (self.id, self.producer, self.serial);
-            match self.ask(&Request::Add { id, producer, places: new.clone(), serial }, within) {
+            match self.ask(&Request::Add { id, producer, places: new.clone(), serial }, patience) {
                 Ok(_) => self.added.extend(new),
+                Err(Refusal::TimedOut) if patience == Patience::Once => return Ok(()),
                 Err(Refusal::TimedOut) => return Err(self.must_abort("partitions were not added in time")),
                 Err(refusal) => return Err(self.end_for_good(&refusal)),
             }
         }
-        while !self.queue.is_empty() {
-            let places: Vec<Place> = self.queue.keys().copied().collect();
-            let place = {
-                let mut world = self.core.lock();
-                places.get(world.chance.place(places.len())).copied()
-            };
-            let Some(place) = place else { return Ok(()) };
-            self.produce(place, within)?;
+        loop {
+            let places: BTreeSet<Place> = self.queue.keys().chain(self.in_flight.keys()).copied().collect();
+            let drawn = self.core.lock().chance.place(places.len());
+            let Some(place) = places.into_iter().nth(drawn) else { return Ok(()) };
+            if !self.produce(place, patience)? {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
-    /// Sends a part of what waits for a partition.
-    fn produce(&mut self, place: Place, within: Duration) -> Result<(), Trouble> {
-        let Some(waiting) = self.queue.get_mut(&place) else { return Ok(()) };
-        let most = {
-            let mut world = self.core.lock();
-            world.chance.place(waiting.len()).saturating_add(1)
+    /// Sends a part of what waits for a partition, or what was sent and not answered. `false`: there was no answer yet.
+    fn produce(&mut self, place: Place, patience: Patience) -> Result<bool, Trouble> {
+        let batch = match self.in_flight.get(&place) {
+            Some(batch) => batch.clone(),
+            None => self.take_batch(place),
         };
-        let batch: Vec<(u64, Record)> = waiting.drain(..most.min(waiting.len())).collect();
-        if waiting.is_empty() {
-            self.queue.remove(&place);
-        }
+        self.in_flight.insert(place, batch.clone());
         let sequence = self.sequences.get(&place).copied().unwrap_or(0);
         let (numbers, records): (Vec<u64>, Vec<Record>) = batch.into_iter().unzip();
         let request = Request::Produce { id: Some(self.id), producer: self.producer, sequence, place, records };
-        let first = match self.ask(&request, within) {
+        let first = match self.ask(&request, patience) {
             Ok(Reply::Offset(first)) => first,
             // In the log, at an offset that nobody remembers: no shard sends so much that this could be its manifest.
             Ok(_) | Err(Refusal::Code(Code::DuplicateSequence)) => 0,
+            Err(Refusal::TimedOut) if patience == Patience::Once => return Ok(false),
             Err(Refusal::Code(code)) => return Err(self.must_abort(&format!("a record was refused: {code:?}"))),
             Err(Refusal::TimedOut) => return Err(self.must_abort("a record was not acknowledged in time")),
             Err(Refusal::Dead) => return Err(self.end_for_good(&Refusal::Dead)),
@@ -141,7 +159,18 @@ impl Transactor {
         }
         let length = u64::try_from(numbers.len()).unwrap_or(u64::MAX);
         self.sequences.insert(place, sequence.saturating_add(length));
-        Ok(())
+        self.in_flight.remove(&place);
+        Ok(true)
+    }
+
+    fn take_batch(&mut self, place: Place) -> Vec<(u64, Record)> {
+        let Some(waiting) = self.queue.get_mut(&place) else { return Vec::new() };
+        let most = self.core.lock().chance.place(waiting.len()).saturating_add(1);
+        let batch = waiting.drain(..most.min(waiting.len())).collect();
+        if waiting.is_empty() {
+            self.queue.remove(&place);
+        }
+        batch
     }
 
     fn must_abort(&mut self, reason: &str) -> Trouble {
@@ -170,7 +199,7 @@ impl Transactor {
         // A transaction of which the coordinator has never heard needs no end.
         if self.asked {
             let (id, producer, serial) = (self.id, self.producer, self.serial);
-            match self.ask(&Request::End { id, producer, commit, serial }, self.core.settings.transaction_timeout) {
+            match self.ask(&Request::End { id, producer, commit, serial }, Patience::UntilAnswered) {
                 Ok(_) => {}
                 Err(Refusal::TimedOut) => {
                     return Err(Trouble { verdict: Verdict::Retry, reason: "the end was not answered in time".to_owned() });
@@ -190,7 +219,7 @@ impl Transactor {
             return Ok(());
         }
         let request = Request::Init { id: self.id, known: Some(self.producer) };
-        match self.ask(&request, self.core.settings.answer_timeout) {
+        match self.ask(&request, Patience::UntilAnswered) {
             Ok(Reply::Producer(producer)) => {
                 self.producer = producer;
                 self.sequences.clear();
@@ -210,6 +239,10 @@ impl bracket::Transactor for Transactor {
             return Err(trouble.clone());
         }
         self.serial = self.serial.saturating_add(1);
+        let mut world = self.core.lock();
+        if world.is_virtual() {
+            self.haste = Rate(u16::try_from(world.chance.below(3).saturating_mul(5_000)).unwrap_or(0));
+        }
         Ok(())
     }
 
@@ -218,11 +251,8 @@ impl bracket::Transactor for Transactor {
         self.sent = self.sent.saturating_add(1);
         receipt.0.push(self.sent);
         self.queue.entry((topic, self.id.1)).or_default().push((self.sent, record.clone()));
-        let leaves = {
-            let mut world = self.core.lock();
-            !world.is_virtual() || world.chance.coin()
-        };
-        if leaves && let Err(trouble) = self.pump() {
+        let leaves = self.core.lock().chance.happens(self.haste);
+        if leaves && let Err(trouble) = self.pump(Patience::Once) {
             self.core.lock().note(format_args!("a record that nobody waits for yet fails: {}", trouble.reason));
         }
         Ok(())
@@ -230,13 +260,13 @@ impl bracket::Transactor for Transactor {
 
     fn await_receipt(&mut self, receipt: &Receipt) -> Result<Option<u64>, Trouble> {
         if receipt.0.iter().any(|number| !self.offsets.contains_key(number)) {
-            self.pump()?;
+            self.pump(Patience::UntilAnswered)?;
         }
         Ok(receipt.0.last().and_then(|number| self.offsets.get(number)).copied())
     }
 
     fn settle(&mut self) -> Result<(), Trouble> {
-        self.pump()?;
+        self.pump(Patience::UntilAnswered)?;
         self.offsets.clear();
         Ok(())
     }
@@ -251,6 +281,9 @@ impl bracket::Transactor for Transactor {
     fn abort(&mut self) -> Result<(), Trouble> {
         self.queue.clear();
         self.offsets.clear();
+        // What is in flight is given up, and may still arrive.
+        self.desynchronised |= !self.in_flight.is_empty();
+        self.in_flight.clear();
         self.end(false)?;
         self.resynchronise()
     }

@@ -20,7 +20,7 @@ enum Phase {
     Ongoing {
         places: BTreeSet<Place>,
         since: Duration,
-        /// The client's count of the transaction that added the first partition.
+        /// The newest transaction, by the client's count, that has added a partition.
         serial: u64,
     },
     /// `PrepareCommit` and `PrepareAbort`.
@@ -39,7 +39,7 @@ enum Phase {
 pub(super) enum Ended {
     /// It ended the transaction that it meant, or was a repetition.
     Meant,
-    /// It ended another transaction than the one it meant.
+    /// It ended a later transaction than the one it meant.
     Stray,
 }
 
@@ -76,7 +76,10 @@ impl Coordinator {
         self.check(producer)?;
         match &mut self.phase {
             Phase::Ending { .. } => return Err(Code::Concurrent),
-            Phase::Ongoing { places, .. } => places.extend(added),
+            Phase::Ongoing { places, serial, .. } => {
+                places.extend(added);
+                *serial = client_serial.max(*serial);
+            }
             Phase::Empty | Phase::Ended { .. } => {
                 let places = added.iter().copied().collect();
                 self.phase = Phase::Ongoing { places, since: now, serial: client_serial };
@@ -89,7 +92,7 @@ impl Coordinator {
         self.check(producer)?;
         match &self.phase {
             Phase::Ongoing { places, serial, .. } => {
-                let ended = if *serial == client_serial { Ended::Meant } else { Ended::Stray };
+                let ended = if *serial <= client_serial { Ended::Meant } else { Ended::Stray };
                 self.phase = Phase::Ending { commit: verdict, left: places.clone() };
                 Ok(ended)
             }

@@ -147,9 +147,11 @@ impl Partition {
         self.kept.clone_from(&self.writers);
     }
 
-    /// Keeps the newest record of each key among what is decided, as a compacted topic does. Tombstones stay.
-    pub(super) fn compact(&mut self) {
-        let stable = self.stable();
+    /// Keeps the newest record of each key among what is decided and was written before `until`, as a compacted topic does.
+    /// Tombstones stay.
+    pub(super) fn compact(&mut self, until: Timestamp) {
+        let young = self.entries.iter().find(|(_, stored)| stored.at >= until).map_or(self.next, |(offset, _)| *offset);
+        let stable = self.stable().min(young);
         let mut newest: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
         for (offset, stored) in self.entries.range(..stable) {
             if let Some(record) = &stored.record
@@ -273,7 +275,9 @@ mod tests {
             partition.mark(Producer { pid: Pid(1), epoch: 0 }, commit, AT);
         }
         put(&mut partition, 0, 4, "a").unwrap();
-        partition.compact();
+        partition.compact(AT);
+        assert_eq!(shown(&partition).len(), 3, "what is young stays");
+        partition.compact(Timestamp(2));
         assert_eq!(shown(&partition), [(2, "b".into()), (4, "a".into())]);
         assert_eq!((partition.stable(), partition.high()), (8, 9));
     }

@@ -32,15 +32,29 @@ pub(super) enum Request {
     End { id: ShardId, producer: Producer, commit: bool, serial: u64 },
 }
 
+/// A kind of request, as tests choose among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestKind {
+    /// `InitProducerId`.
+    Init,
+    /// `AddPartitionsToTxn`.
+    Add,
+    /// `Produce`, to a partition of this topic.
+    Produce(Topic),
+    /// `EndTxn` that commits.
+    Commit,
+    /// `EndTxn` that aborts.
+    Abort,
+}
+
 impl Request {
-    /// Its name in the trace.
-    pub(super) const fn name(&self) -> &'static str {
+    pub(super) const fn kind(&self) -> RequestKind {
         match self {
-            Self::Init { .. } => "init",
-            Self::Add { .. } => "add",
-            Self::Produce { .. } => "produce",
-            Self::End { commit: true, .. } => "end-commit",
-            Self::End { commit: false, .. } => "end-abort",
+            Self::Init { .. } => RequestKind::Init,
+            Self::Add { .. } => RequestKind::Add,
+            Self::Produce { place, .. } => RequestKind::Produce(place.0),
+            Self::End { commit: true, .. } => RequestKind::Commit,
+            Self::End { commit: false, .. } => RequestKind::Abort,
         }
     }
 }

@@ -13,7 +13,7 @@ use custos_messages::Topic;
 
 use super::broker::{Broker, Moment};
 use super::chance::{Chance, Rate};
-use super::protocol::{Code, Place, Reply, Request};
+use super::protocol::{Code, Place, Reply, Request, RequestKind};
 use super::{Counts, SimulatedSettings, SimulatedTime};
 use crate::JournalError;
 
@@ -25,7 +25,7 @@ const TICK: Duration = Duration::from_millis(20);
 const PAUSE_MOST_MS: u64 = 20_000;
 
 /// Called before each request, outside of the world's lock: it may use the same cluster.
-pub(super) type Hook = Box<dyn FnMut() + Send>;
+pub(super) type Hook = Box<dyn FnMut(RequestKind) + Send>;
 
 pub(super) struct Core {
     pub(super) settings: SimulatedSettings,
@@ -40,6 +40,9 @@ pub(super) struct World {
     pub(super) chance: Chance,
     pub(super) broker: Broker,
     late: Vec<Request>,
+    /// The next request of each of these kinds is held back, until it is released.
+    to_hold: Vec<RequestKind>,
+    held: Vec<Request>,
     /// Processes, and whether they live.
     processes: BTreeMap<u64, bool>,
     trace: Trace,
@@ -82,6 +85,8 @@ impl Core {
             chance: Chance::new(settings.seed),
             broker: Broker::new(settings.verification, settings.transaction_timeout),
             late: Vec::new(),
+            to_hold: Vec::new(),
+            held: Vec::new(),
             processes: BTreeMap::new(),
             trace: Trace { hasher: blake3::Hasher::new(), line: String::new(), story: settings.story.then(Vec::new) },
             counts: Counts::default(),
@@ -107,7 +112,7 @@ impl Core {
         // Taken out while it runs, so that its own requests do not call it again.
         let hook = self.hook.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut hook) = hook {
-            hook();
+            hook(request.kind());
             let mut place = self.hook.lock().unwrap_or_else(PoisonError::into_inner);
             if place.is_none() {
                 *place = Some(hook);
@@ -186,10 +191,6 @@ impl World {
         matches!(self.clock, Clock::Virtual(_))
     }
 
-    pub(super) const fn committed_only(&self) -> bool {
-        self.settings.committed_only
-    }
-
     pub(super) fn happens(&mut self, rate: impl Fn(&super::Faults) -> Rate) -> bool {
         self.chance.happens(rate(&self.settings.faults))
     }
@@ -256,15 +257,29 @@ impl World {
         self.go_on();
     }
 
+    pub(super) fn hold_next(&mut self, kind: RequestKind) {
+        self.to_hold.push(kind);
+    }
+
+    /// What was held back arrives, in order. Returns how much that was.
+    pub(super) fn release(&mut self) -> usize {
+        let held = std::mem::take(&mut self.held);
+        let released = held.len();
+        for request in held {
+            self.arrive(request);
+            // Each finds the markers of the one before written.
+            self.go_on();
+        }
+        released
+    }
+
     /// What happens by itself.
     pub(super) fn go_on(&mut self) {
         for (machine, partition) in self.broker.expire(self.now()) {
             self.note(format_args!("{}/{partition}: a transaction is open for too long", machine.name()));
         }
-        while !self.late.is_empty() && self.happens(|faults| faults.arrival) {
-            let place = self.chance.place(self.late.len());
-            let request = self.late.swap_remove(place);
-            self.arrive(request);
+        if !self.late.is_empty() && self.happens(|faults| faults.arrival) {
+            self.let_arrive();
         }
         self.write_markers();
         if self.happens(|faults| faults.broker_loss) {
@@ -272,9 +287,16 @@ impl World {
         }
         if self.happens(|faults| faults.compaction) {
             self.note(format_args!("compaction"));
+            let until = self.compactable();
             let states = self.broker.partitions_mut().filter(|((topic, _), _)| matches!(topic, Topic::State(_)));
-            states.for_each(|(_, partition)| partition.compact());
+            states.for_each(|(_, partition)| partition.compact(until));
         }
+    }
+
+    /// What was written before this may be compacted.
+    pub(super) fn compactable(&self) -> Timestamp {
+        let lag = u64::try_from(self.settings.compaction_lag.as_millis()).unwrap_or(u64::MAX);
+        Timestamp(self.now().at.0.saturating_sub(lag))
     }
 
     fn write_markers(&mut self) {
@@ -298,11 +320,22 @@ impl World {
         self.note(format_args!("a broker is lost, and {lost} records that nobody was told of"));
     }
 
+    /// One late request arrives; or a connection that was stalled delivers everything that it holds, in order.
+    fn let_arrive(&mut self) {
+        if self.chance.coin() {
+            let place = self.chance.place(self.late.len());
+            let request = self.late.remove(place);
+            self.arrive(request);
+        } else {
+            std::mem::take(&mut self.late).into_iter().for_each(|request| self.arrive(request));
+        }
+    }
+
     fn arrive(&mut self, request: Request) {
-        let name = request.name();
+        let kind = request.kind();
         let result = self.apply(request);
         self.counts.late_arrivals = self.counts.late_arrivals.saturating_add(1);
-        self.note(format_args!("late {name}: {result:?}"));
+        self.note(format_args!("late {kind:?}: {result:?}"));
     }
 
     fn apply(&mut self, request: Request) -> Result<Reply, Code> {
@@ -324,7 +357,7 @@ impl World {
             self.go_on();
         }
         self.advance(Duration::from_millis(1));
-        let name = request.name();
+        let kind = request.kind();
         if self.happens(|faults| faults.kill) {
             self.kill(process);
             match self.chance.below(3) {
@@ -334,27 +367,33 @@ impl World {
             }
             return Fate::Dead;
         }
+        if let Some(place) = self.to_hold.iter().position(|held| *held == kind) {
+            self.note(format_args!("{process} {kind:?}: held back"));
+            self.to_hold.remove(place);
+            self.held.push(request);
+            return Fate::Silence;
+        }
         let ends = matches!(request, Request::End { .. });
         if self.happens(|faults| if ends { faults.end_late } else { faults.request_late }) {
-            self.note(format_args!("{process} {name}: late"));
+            self.note(format_args!("{process} {kind:?}: late"));
             self.late.push(request);
             return Fate::Silence;
         }
         if self.happens(|faults| faults.request_lost) {
-            self.note(format_args!("{process} {name}: lost"));
+            self.note(format_args!("{process} {kind:?}: lost"));
             return Fate::Silence;
         }
         let place = place_of(&request);
         let result = self.apply(request);
         if self.happens(|faults| faults.reply_lost) {
-            self.note(format_args!("{process} {name}: {result:?}, answer lost"));
+            self.note(format_args!("{process} {kind:?}: {result:?}, answer lost"));
             return Fate::Silence;
         }
         // An answer says that the record stays.
         if let (Ok(_), Some(partition)) = (&result, place.and_then(|place| self.broker.partition_mut(place))) {
             partition.replicate();
         }
-        self.note(format_args!("{process} {name}: {result:?}"));
+        self.note(format_args!("{process} {kind:?}: {result:?}"));
         Fate::Answered(result)
     }
 
