@@ -78,7 +78,7 @@ impl<M: Machine> Memory<M> {
     /// # Errors
     /// The first record that this binary cannot read.
     pub fn load(records: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<Self, StateError> {
-        // Hashing costs about as much as decoding, and a takeover waits for both.
+        // Hashing needs nothing of what decoding gives, and a takeover waits for both.
         std::thread::scope(|scope| {
             let beside = std::thread::Builder::new().spawn_scoped(scope, || Roots::over(records));
             let mut memory = Self::decode(records)?;
