@@ -40,6 +40,7 @@ pub async fn all(world: &World) -> anyhow::Result<()> {
         a_transfer_moves_between_accounts(world, &clients.giver, &clients.receiver),
     )?;
     stuck_in_the_pool_it_is_replaced_with_a_tenth_more(world, &clients.late).await?;
+    outbid_by_every_block_it_is_replaced_and_paid_once(world, &clients.late).await?;
     dropped_by_the_node_it_is_sent_again_byte_for_byte(world, &clients.late).await?;
     a_reverted_token_transfer_comes_back_with_proof_and_its_gas_is_the_houses(world, &clients.late).await?;
     a_fee_above_the_envelope_waits_and_is_refused(world, &clients.late).await
@@ -234,7 +235,15 @@ async fn stuck_in_the_pool_it_is_replaced_with_a_tenth_more(world: &World, accou
     })
     .await?;
     completed(&world.mine_until_done(&[&id]).await?[0])?;
-    let signed = signatures(world, &id).await?;
+    each_attempt_is_a_tenth_dearer(world, &id).await?;
+    let cost = mined_once(world, &id).await?.1;
+    ensure!(world.chain.balance(to).await? == ETHER, "one payment");
+    world.bank.has(account, "ETH", Balance::available(before - ETHER - cost)).await
+}
+
+/// Of what the node was given for a withdrawal, each attempt is the same payment at the same nonce, and raises both fee fields.
+async fn each_attempt_is_a_tenth_dearer(world: &World, id: &str) -> anyhow::Result<()> {
+    let signed = signatures(world, id).await?;
     let given = given(world, &signed)?;
     let mut attempts: Vec<TxEnvelope> = Vec::new();
     for tx in &signed {
@@ -250,9 +259,32 @@ async fn stuck_in_the_pool_it_is_replaced_with_a_tenth_more(world: &World, accou
         ensure!(new_fee >= tenth_more(old_fee) && new_tip >= tenth_more(old_tip), "{old_fee} {old_tip} {new_fee} {new_tip}");
         ensure!(new_fee * u128::from(new.gas_limit()) <= decimal(FEE_MAX, 18)?, "within the envelope");
     }
+    Ok(())
+}
+
+async fn outbid_by_every_block_it_is_replaced_and_paid_once(world: &World, account: &str) -> anyhow::Result<()> {
+    let to = World::stranger("outbid");
+    let before = world.bank.balance(account, "ETH").await?.available;
+    let id = accepted(world, account, &wish("outbid", "ETH", "1", to)).await?;
+    let first = in_the_pool(world, &id).await?;
+    let (_, tx) = given(world, &[first])?.pop().context("the node was given it")?;
+    // Blocks keep coming, and each asks for more than it offers.
+    let price = fees(&tx).0 + GWEI;
+    world.chain.set_base_fee(price).await?;
+    world
+        .mine_until("it is signed again for the new price", || async {
+            world.chain.set_base_fee(price).await?;
+            Ok((signatures(world, &id).await?.len() > 1).then_some(()))
+        })
+        .await?;
+    ensure!(world.chain.receipt(first).await?.is_none(), "the first was too cheap for every block");
+    completed(&world.mine_until_done(&[&id]).await?[0])?;
+    each_attempt_is_a_tenth_dearer(world, &id).await?;
     let cost = mined_once(world, &id).await?.1;
     ensure!(world.chain.balance(to).await? == ETHER, "one payment");
-    world.bank.has(account, "ETH", Balance::available(before - ETHER - cost)).await
+    world.bank.has(account, "ETH", Balance::available(before - ETHER - cost)).await?;
+    world.chain.set_base_fee(CALM).await?;
+    world.chain.mine(1).await
 }
 
 async fn dropped_by_the_node_it_is_sent_again_byte_for_byte(world: &World, account: &str) -> anyhow::Result<()> {
