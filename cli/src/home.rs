@@ -13,7 +13,7 @@ use clap::Args;
 use custos_domain::{Amount, Asset, AssetId, AssetKind, ChainId, EthAddress, Millis, NodeName, OfficerId, TenantId};
 use custos_gateway::{ApiKey, Role};
 use custos_policy::{AssetPolicy, ChainPolicy, Policy};
-use custos_wallet::{KeyStore, WorkFactor, hot_address};
+use custos_wallet::{KeyStore, WorkFactor, attestation_key, hot_address};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::policy::write_signed;
@@ -229,7 +229,7 @@ pub fn create(folder: &Path, plan: &Plan) -> anyhow::Result<Home> {
     std::fs::create_dir_all(folder)?;
     let folder = folder.canonicalize()?;
     create_keyring(&folder.join("keys"))?;
-    let hot = keystore(&folder, plan)?;
+    let signer = keystore(&folder, plan)?;
     let root = create_signing_key(&folder.join("policy-root.key"))?;
     std::fs::create_dir_all(folder.join("officers"))?;
     let mut officers = BTreeMap::new();
@@ -237,7 +237,7 @@ pub fn create(folder: &Path, plan: &Plan) -> anyhow::Result<Home> {
         let key = create_signing_key(&folder.join("officers").join(format!("{name}.key")))?;
         officers.insert(OfficerId::new(name)?, key.verifying_key().to_bytes());
     }
-    let policy = policy(plan, hot, officers)?;
+    let policy = policy(plan, signer, officers)?;
     std::fs::write(folder.join("policy.toml"), policy.to_toml())?;
     write_signed(&policy, &root, &folder.join("policy.signed.json"))?;
     std::fs::write(folder.join("list.toml"), list(plan))?;
@@ -250,13 +250,23 @@ pub fn create(folder: &Path, plan: &Plan) -> anyhow::Result<Home> {
     Ok(Home { folder, config, api_key, officer_api_key, policy })
 }
 
-fn keystore(folder: &Path, plan: &Plan) -> anyhow::Result<EthAddress> {
+/// What a policy says of the signer: the hot address, and the key that attests addresses.
+struct SignerKeys {
+    hot: EthAddress,
+    attester: [u8; 32],
+}
+
+fn keystore(folder: &Path, plan: &Plan) -> anyhow::Result<SignerKeys> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| anyhow!("no randomness: {error}"))?;
     let passphrase = SecretString::from(hex::encode(bytes));
     write_secret(&folder.join("passphrase"), passphrase.expose_secret())?;
     let store = KeyStore::create_with(&folder.join("keystore.age"), &passphrase, plan.work)?;
-    hot_address(&store, &ChainId::eip155(plan.chain_number))?.context("the signer has no hot address on this chain")
+    let hot = hot_address(&store, &ChainId::eip155(plan.chain_number))?;
+    Ok(SignerKeys {
+        hot: hot.context("the signer has no hot address on this chain")?,
+        attester: attestation_key(&store).context("the signer's attestation key")?,
+    })
 }
 
 fn api_keys(folder: &Path) -> anyhow::Result<(String, String)> {
@@ -269,7 +279,7 @@ fn api_keys(folder: &Path) -> anyhow::Result<(String, String)> {
     Ok((bank.text.to_string(), officers.text.to_string()))
 }
 
-fn policy(plan: &Plan, hot: EthAddress, officers: BTreeMap<OfficerId, [u8; 32]>) -> anyhow::Result<Policy> {
+fn policy(plan: &Plan, signer: SignerKeys, officers: BTreeMap<OfficerId, [u8; 32]>) -> anyhow::Result<Policy> {
     let chain = ChainId::eip155(plan.chain_number);
     let native = AssetId::new("ETH")?;
     let mut assets = BTreeMap::new();
@@ -286,7 +296,7 @@ fn policy(plan: &Plan, hot: EthAddress, officers: BTreeMap<OfficerId, [u8; 32]>)
     let nodes = plan.nodes.iter().map(|(name, _)| NodeName::new(name)).collect::<Result<Vec<_>, _>>()?;
     let on_chain = ChainPolicy {
         native,
-        hot,
+        hot: signer.hot,
         nodes,
         kept_blocks: 64,
         mark_every: 1,
@@ -308,7 +318,7 @@ fn policy(plan: &Plan, hot: EthAddress, officers: BTreeMap<OfficerId, [u8; 32]>)
         approval_wait: Millis::hours(24),
         screening_wait: Millis::minutes(15),
         intent_validity: Millis::hours(48),
-        attester: None,
+        attester: Some(signer.attester),
     };
     policy.check()?;
     Ok(policy)

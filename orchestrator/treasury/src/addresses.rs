@@ -1,10 +1,13 @@
-//! Deposit addresses: an index per saga, derived by the signer, handed out only once a follower watches it.
+//! Deposit addresses: an index per saga, derived and attested by the signer, handed out only once a follower watches it.
+//!
+//! Deliberately absent: an attestation of the hot address, which the signed policy names itself.
 
 use custos_domain::{CommandId, Digest, Millis, WalletId};
-use custos_messages::accounts::{AccountsInput, AddressReady};
+use custos_messages::accounts::{AccountsInput, AddressReady, AlarmCode};
 use custos_messages::treasury::{AddressDerived, AllocateAddress, Watching};
 use custos_messages::wallet::WalletCommand;
 use custos_messages::watch::{AddressRole, WatchRecord, WatchedAddress};
+use custos_policy::attested;
 
 use crate::desk::{Desk, Timer, derive_address};
 use crate::state::{Allocation, AllocationStatus, Entity, Key};
@@ -44,6 +47,12 @@ impl Desk<'_, '_> {
         match self.allocation(request.wallet, index) {
             Some(known) if known.account != request.account => self.drop("saga-contradicts"),
             Some(Allocation { status: AllocationStatus::Ready { .. }, .. }) => self.hand_out(request.wallet, index),
+            // The saga asks now and then: so is the signer asked, and a human called, until its answer can be believed.
+            Some(known @ Allocation { status: AllocationStatus::Unattested, .. }) => {
+                let known = Allocation { status: AllocationStatus::Deriving, ..known };
+                self.state.put(Key::Allocation(request.wallet, index), Entity::Allocation(known));
+                self.address_due(request.wallet, index);
+            }
             _ => self.drop("repeat"),
         }
     }
@@ -66,7 +75,7 @@ impl Desk<'_, '_> {
                     role: AddressRole::Deposit,
                 }));
             }
-            AllocationStatus::Ready { .. } => return,
+            AllocationStatus::Ready { .. } | AllocationStatus::Unattested => return,
         }
         let again = self.chain_policy(&known.chain).map(|entry| entry.resend_every).unwrap_or_default();
         self.arm(Timer::Address(wallet, index), again.max(Millis::seconds(1)));
@@ -81,6 +90,12 @@ impl Desk<'_, '_> {
         let Some(mut known) = self.allocation(wallet, index) else { return self.drop("unknown-address") };
         if known.status != AllocationStatus::Deriving || question(&known, index) != derived.command {
             return self.drop("stale-reply");
+        }
+        if !attested(self.policy(), &derived) {
+            known.status = AllocationStatus::Unattested;
+            self.state.put(Key::Allocation(wallet, index), Entity::Allocation(known));
+            self.disarm(Timer::Address(wallet, index));
+            return self.alarm(AlarmCode::AddressUnattested, format!("{wallet}/{index}"));
         }
         known.status = AllocationStatus::Watching { address: derived.address, path: derived.path };
         self.state.put(Key::AddressIndex(wallet, derived.address), Entity::Index(index));

@@ -175,7 +175,7 @@ fn wallet_in(id: WalletId, wallet: wire::Wallet) -> Result<Wallet, &'static str>
 
 fn allocation_out(held: &Allocation) -> wire::Allocation {
     let (address, path, watched_from) = match &held.status {
-        AllocationStatus::Deriving => (Vec::new(), String::new(), None),
+        AllocationStatus::Deriving | AllocationStatus::Unattested => (Vec::new(), String::new(), None),
         AllocationStatus::Watching { address, path } => (address.0.to_vec(), path.clone(), None),
         AllocationStatus::Ready { address, path, from } => (address.0.to_vec(), path.clone(), Some(at_out(*from))),
     };
@@ -186,12 +186,15 @@ fn allocation_out(held: &Allocation) -> wire::Allocation {
         address,
         path,
         watched_from,
+        unattested: held.status == AllocationStatus::Unattested,
     }
 }
 
 fn allocation_in(held: wire::Allocation) -> Result<Allocation, &'static str> {
     let status = match (held.address.is_empty(), held.watched_from) {
+        (true, None) if held.unattested => AllocationStatus::Unattested,
         (true, None) => AllocationStatus::Deriving,
+        (false, _) if held.unattested => return Err("unattested"),
         (true, Some(_)) => return Err("address"),
         (false, watched) => {
             let (address, path) = (EthAddress(fixed(&held.address, "address")?), held.path);

@@ -117,6 +117,8 @@ pub struct Allocation {
 pub enum AllocationStatus {
     /// The signer was asked.
     Deriving,
+    /// The answer did not carry the attestation that the policy asks for: nothing happens until the saga asks again.
+    Unattested,
     /// On the watch list; no follower has confirmed it yet.
     Watching {
         /// The address.

@@ -5,10 +5,11 @@
 mod desk;
 
 use custos_domain::{AccountId, EthAddress};
-use custos_messages::treasury::{AllocateAddress, TreasuryInput};
+use custos_messages::treasury::{AddressDerived, AllocateAddress, TreasuryInput};
 use custos_messages::watch::{AddressRole, WatchRecord};
+use custos_policy::Policy;
 
-use desk::{Shard, chain, derived, orders, saga, tenant, wallet, watching, words};
+use desk::{HOT, Shard, chain, derived, orders, policy, saga, signed_policy, tenant, wallet, watching, words};
 
 fn request(n: u8) -> TreasuryInput {
     let account = AccountId::derive(&tenant(), "client");
@@ -49,4 +50,34 @@ fn what_is_not_ours_is_dropped_by_name() {
     let foreign = AllocateAddress { saga: saga(1), account, wallet: wallet(), chain: custos_domain::ChainId::eip155(5) };
     assert_eq!(shard.give(TreasuryInput::AllocateAddress(foreign)).dropped, Some("unknown-wallet"));
     assert_eq!(shard.give(watching(EthAddress([6; 20]))).dropped, Some("unknown-address"));
+}
+
+#[test]
+fn an_address_that_the_signer_did_not_attest_is_not_watched_and_calls_a_human() {
+    let mut shard = Shard::open();
+    let order = orders(&shard.give(request(1))).remove(0);
+    let TreasuryInput::AddressDerived(honest) = derived(&order, EthAddress([4; 20])) else { panic!() };
+    // Somebody puts an address of their own in its place.
+    let swapped = AddressDerived { address: EthAddress([0xbb; 20]), ..honest.clone() };
+    let effects = shard.give(TreasuryInput::AddressDerived(swapped));
+    assert_eq!(words(&effects), ["alarm AddressUnattested"]);
+    assert!(effects.watch.is_empty() && shard.timers.is_empty(), "it is parked");
+    assert_eq!(shard.give(watching(EthAddress([0xbb; 20]))).dropped, Some("unknown-address"));
+    assert_eq!(shard.give(TreasuryInput::AddressDerived(honest.clone())).dropped, Some("stale-reply"));
+    // The saga asks again, and so is the signer asked.
+    assert_eq!(orders(&shard.give(request(1))), std::slice::from_ref(&order));
+    assert_eq!(shard.give(TreasuryInput::AddressDerived(honest)).watch.len(), 1);
+    assert_eq!(words(&shard.give(watching(EthAddress([4; 20])))), ["ready m/44'/60'/0'/0/0"]);
+}
+
+#[test]
+fn a_policy_from_before_attesters_hands_out_what_the_signer_says() {
+    let mut shard = Shard::bare();
+    let older = Policy { attester: None, ..policy() };
+    let asked = shard.give(TreasuryInput::Policy(signed_policy(&older)));
+    shard.give(derived(&orders(&asked)[0], HOT));
+    let order = orders(&shard.give(request(1))).remove(0);
+    let TreasuryInput::AddressDerived(plain) = derived(&order, EthAddress([4; 20])) else { panic!() };
+    let plain = AddressDerived { attestation: Vec::new(), ..plain };
+    assert_eq!(shard.give(TreasuryInput::AddressDerived(plain)).watch.len(), 1);
 }

@@ -7,7 +7,8 @@
 use alloy_primitives::Address;
 use bip32::{ChildNumber, DerivationPath, XPrv, XPub};
 use custos_domain::{ChainId, EthAddress, WalletId};
-use ed25519_dalek::{Signature as Attestation, Signer, VerifyingKey as AttestationKey};
+use custos_messages::treasury::AddressDerived;
+use ed25519_dalek::{Signer, VerifyingKey as AttestationKey};
 use k256::ecdsa::{RecoveryId, Signature, SigningKey, VerifyingKey};
 use zeroize::Zeroizing;
 
@@ -81,7 +82,7 @@ impl Keys {
     /// Signs that `address` is the wallet's at `branch` and `index`: 64 bytes of Ed25519.
     #[must_use]
     pub fn attest(&self, wallet: &WalletId, branch: u32, index: u32, address: &EthAddress) -> Vec<u8> {
-        self.attester.sign(&attested_bytes(wallet, branch, index, address)).to_bytes().to_vec()
+        self.attester.sign(&AddressDerived::attested_bytes(wallet, branch, index, address)).to_bytes().to_vec()
     }
 
     /// The public key that attestations verify under.
@@ -110,25 +111,12 @@ pub fn hot_address(store: &KeyStore, chain: &ChainId) -> Result<Option<EthAddres
     }
 }
 
-/// Whether `attestation` by `key` says that `address` is the wallet's at `branch` and `index`.
-#[must_use]
-pub fn attested(
-    key: &AttestationKey,
-    (wallet, branch, index): (&WalletId, u32, u32),
-    address: &EthAddress,
-    attestation: &[u8],
-) -> bool {
-    Attestation::from_slice(attestation)
-        .is_ok_and(|signature| key.verify_strict(&attested_bytes(wallet, branch, index, address), &signature).is_ok())
-}
-
-fn attested_bytes(wallet: &WalletId, branch: u32, index: u32, address: &EthAddress) -> Vec<u8> {
-    let mut bytes = b"custos-address".to_vec();
-    bytes.extend_from_slice(wallet.as_bytes());
-    bytes.extend_from_slice(&branch.to_be_bytes());
-    bytes.extend_from_slice(&index.to_be_bytes());
-    bytes.extend_from_slice(&address.0);
-    bytes
+/// The public key under which the attestations of `store`'s signer verify: what a policy names as its attester.
+///
+/// # Errors
+/// BIP32 gives no key at a path of the scheme.
+pub fn attestation_key(store: &KeyStore) -> Result<[u8; 32], WalletError> {
+    Keys::derive(store).map(|keys| keys.attestation_key().to_bytes())
 }
 
 fn address_path(branch: u32, index: u32) -> String {
@@ -153,6 +141,7 @@ fn address_of(key: &VerifyingKey) -> EthAddress {
 #[cfg(test)]
 mod tests {
     use custos_domain::TenantId;
+    use ed25519_dalek::Signature as Attestation;
     use secrecy::SecretString;
 
     use super::*;
@@ -199,13 +188,16 @@ mod tests {
         let wallet = WalletId::omnibus(&bank, &ChainId::eip155(1));
         let other = WalletId::omnibus(&bank, &ChainId::eip155(2));
         let address = keys.address(DEPOSIT_BRANCH, 7).unwrap().unwrap().address;
-        let attestation = keys.attest(&wallet, DEPOSIT_BRANCH, 7, &address);
-        let key = keys.attestation_key();
-        assert!(attested(&key, (&wallet, DEPOSIT_BRANCH, 7), &address, &attestation));
-        assert!(!attested(&key, (&other, DEPOSIT_BRANCH, 7), &address, &attestation));
-        assert!(!attested(&key, (&wallet, HOT_BRANCH, 7), &address, &attestation));
-        assert!(!attested(&key, (&wallet, DEPOSIT_BRANCH, 8), &address, &attestation));
-        assert!(!attested(&key, (&wallet, DEPOSIT_BRANCH, 7), &keys.payer(), &attestation));
-        assert!(!attested(&key, (&wallet, DEPOSIT_BRANCH, 7), &address, &[]));
+        let signed = |wallet, branch, index, address: &EthAddress| {
+            let signature = Attestation::from_slice(&keys.attest(&wallet, DEPOSIT_BRANCH, 7, address)).unwrap();
+            let bytes = AddressDerived::attested_bytes(&wallet, branch, index, address);
+            keys.attestation_key().verify_strict(&bytes, &signature).is_ok()
+        };
+        assert!(signed(wallet, DEPOSIT_BRANCH, 7, &address));
+        assert!(!signed(wallet, HOT_BRANCH, 7, &address));
+        assert!(!signed(wallet, DEPOSIT_BRANCH, 8, &address));
+        let bytes = |wallet, address| AddressDerived::attested_bytes(wallet, DEPOSIT_BRANCH, 7, address);
+        assert_ne!(bytes(&wallet, &address), bytes(&other, &address));
+        assert_ne!(bytes(&wallet, &address), bytes(&wallet, &keys.payer()));
     }
 }

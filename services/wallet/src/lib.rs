@@ -19,7 +19,7 @@ mod transaction;
 pub use checkpoint::{Checkpoint, Mark};
 pub use error::WalletError;
 pub use guard::{Claim, FirstLimit, Grant, Guard, Outcome, SqlGuard, Verdict};
-pub use keys::{DEPOSIT_BRANCH, DerivedAddress, HOT_BRANCH, Keys, attested, hot_address};
+pub use keys::{DEPOSIT_BRANCH, DerivedAddress, HOT_BRANCH, Keys, attestation_key, hot_address};
 pub use keystore::{KeyStore, WorkFactor};
 pub use settings::{GuardUrl, PassphraseSource, WalletConfig, WalletSettings};
 pub use signer::{Interruption, Wallet};

@@ -8,9 +8,9 @@ use alloy_consensus::TxEnvelope;
 use alloy_eips::eip2718::Decodable2718;
 use custos_domain::{Amount, AssetKind, ChainId, CommandId, Digest, EthAddress, IntentId, Timestamp, WalletId};
 use custos_messages::accounts::Verdict;
-use custos_messages::treasury::{SignRefusal, TreasuryInput};
+use custos_messages::treasury::{AddressDerived, SignRefusal, TreasuryInput};
 use custos_messages::wallet::{Purpose, SignOrder, WalletCommand, WalletOrder};
-use custos_wallet::attested;
+use custos_policy::attested;
 use fixture::*;
 
 fn bent(mut order: SignOrder, bend: impl FnOnce(&mut SignOrder)) -> SignOrder {
@@ -244,6 +244,20 @@ async fn an_address_comes_with_its_path_and_an_attestation() {
     let Some(TreasuryInput::AddressDerived(derived)) = wallet.answer(command).await.unwrap() else { panic!("no address") };
     assert_eq!(derived.address.to_string(), "0x70997970C51812dc3A010C7d01b50e0d17dc79C8");
     assert_eq!(derived.path, "m/44'/60'/0'/0/1");
-    let key = wallet.keys().attestation_key();
-    assert!(attested(&key, (&derived.wallet, derived.branch, derived.index), &derived.address, &derived.attestation));
+    let mut policy = world.policy.clone();
+    assert!(attested(&policy, &derived), "a policy without an attester asks for none");
+    policy.attester = Some(wallet.keys().attestation_key().to_bytes());
+    assert!(attested(&policy, &derived));
+    let bends: [fn(&mut AddressDerived); 5] = [
+        |it| it.address.0[0] ^= 1,
+        |it| it.index += 1,
+        |it| it.branch += 1,
+        |it| it.wallet.0[0] ^= 1,
+        |it| it.attestation.clear(),
+    ];
+    for bend in bends {
+        let mut bent = derived.clone();
+        bend(&mut bent);
+        assert!(!attested(&policy, &bent), "{bent:?}");
+    }
 }

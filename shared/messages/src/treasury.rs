@@ -78,8 +78,21 @@ pub struct AddressDerived {
     pub address: EthAddress,
     /// The path.
     pub path: String,
-    /// Ed25519 by the signer's attestation key over `"custos-address" || wallet || branch || index || address`.
+    /// Ed25519 by the signer's attestation key over [`AddressDerived::attested_bytes`], 64 bytes.
     pub attestation: Vec<u8>,
+}
+
+impl AddressDerived {
+    /// What the signer's attestation is over: that `address` is the wallet's at `branch` and `index`.
+    #[must_use]
+    pub fn attested_bytes(wallet: &WalletId, branch: u32, index: u32, address: &EthAddress) -> Vec<u8> {
+        let mut bytes = b"custos-address".to_vec();
+        bytes.extend_from_slice(wallet.as_bytes());
+        bytes.extend_from_slice(&branch.to_be_bytes());
+        bytes.extend_from_slice(&index.to_be_bytes());
+        bytes.extend_from_slice(&address.0);
+        bytes
+    }
 }
 
 /// A follower has the address in its watch list.

@@ -5,6 +5,7 @@
 //! money is said in the policy or the policy is refused.
 
 mod approval;
+mod attestation;
 mod check;
 mod codec;
 mod signing;
@@ -21,6 +22,7 @@ use std::collections::BTreeMap;
 use custos_domain::{Amount, Asset, AssetId, AssetKind, ChainId, Digest, EthAddress, Millis, NodeName, OfficerId, TenantId};
 
 pub use approval::{DecisionError, approved, sign_decision, verify_decision};
+pub use attestation::attested;
 pub use signing::{read_trusted, verify};
 
 /// What is in force.

@@ -8,9 +8,10 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use custos_domain::{Amount, Digest, EthAddress, IdempotencyKey, IntentId, OfficerId, SagaId, TxHash, WalletId};
-use custos_messages::accounts::{AlarmCode, BlockMark, Deposit, Inclusion, MarkPath, Verdict};
+use custos_messages::accounts::{AlarmCode, BlockMark, Deposit, HouseSpent, Inclusion, MarkPath, PaidFor, Verdict};
 use custos_messages::events::{
-    ClientBook, Ending, EventBody, LedgerAccount, Leg, Position, Refusal, Request, Side, StepPhase,
+    ClientBook, Ending, EntryReason, EventBody, HouseBook, JournalEntry, LedgerAccount, Leg, Position, Refusal, Request,
+    Side, StepPhase,
 };
 use custos_readmodel::{
     Applied, Arrival, Cursor, DepositStatus, FeedId, Net, OperationFilter, OperationKind, OperationStatus, PageRequest,
@@ -58,6 +59,7 @@ on_both_databases!(
     a_withdrawal_is_told_from_request_to_finality,
     a_refusal_after_rejection_ends_the_operation_for_good,
     deposits_follow_the_chain_and_custody_follows_the_blocks,
+    a_settled_payment_mined_again_moves_custody_between_blocks_and_stays_settled,
     pages_neither_repeat_nor_skip,
     the_feed_is_read_in_order_and_goes_on_rising_after_a_rebuild,
     readers_wait_for_a_position,
@@ -550,6 +552,60 @@ async fn deposits_follow_the_chain_and_custody_follows_the_blocks(database: &Dat
     let marks = model.marks(&chain(), 1).await.unwrap();
     assert_eq!((marks.marks.len(), marks.complete_up_to), (3, Some(block_ref(19))));
     assert_eq!(model.assets().await.unwrap(), vec![asset("ETH")]);
+}
+
+async fn a_settled_payment_mined_again_moves_custody_between_blocks_and_stays_settled(database: &Database) {
+    let model = model(database).await;
+    let mut log = Log::default();
+    let (saga, request) = withdrawal("w");
+    let house = custos_domain::AccountId::house(&bank(), 1);
+    let of_house = |book| LedgerAccount::House { partition: 1, book };
+    log.tell(0, client("a"), Some(saga), EventBody::Started(request));
+    log.tell(0, client("a"), Some(saga), EventBody::PaymentFinal(included(9, 10)));
+    log.post(
+        0,
+        client("a"),
+        Some(10),
+        vec![leg(custody(0), 105, Side::Credit), leg(book("a", ClientBook::Held), 105, Side::Debit)],
+    );
+    log.tell(0, client("a"), Some(saga), EventBody::Ended(Ending::Completed));
+    // Its block leaves below finality, and it is mined again: another shard's house tells it, in the payment's own story.
+    let first = included(9, 10);
+    let mut tell = |version, now: Option<Inclusion>, reason, block, units: [u128; 2]| {
+        let payment = Some(PaidFor { saga, asset: asset("ETH"), amount: Amount::new(100) });
+        let (wallet, gas_asset) = (WalletId::omnibus(&bank(), &chain()), asset("ETH"));
+        let settled = Some(first.clone());
+        let spent = HouseSpent { wallet, chain: chain(), nonce: 3, version, gas_asset, payment, settled, now };
+        log.tell(1, house, Some(saga), EventBody::HouseSpent(spent));
+        let [gas, amount] = units;
+        let (out, back) =
+            if reason == EntryReason::HouseSpent { (Side::Debit, Side::Credit) } else { (Side::Credit, Side::Debit) };
+        let legs = vec![
+            leg(of_house(HouseBook::Gas), gas, out),
+            leg(of_house(HouseBook::InFlight), amount, out),
+            leg(custody(1), gas + amount, back),
+        ];
+        let entry = JournalEntry { reason, block: Some((chain(), block_ref(block))), legs };
+        log.tell(1, house, Some(saga), EventBody::Posted(entry));
+    };
+    tell(1, None, EntryReason::HouseUnspent, 10, [5, 100]);
+    tell(2, Some(included(9, 14)), EntryReason::HouseSpent, 14, [8, 100]);
+    fold(&model, &log.arrivals).await.unwrap();
+    for (block, units) in [(9, 0), (10, 0), (13, 0), (14, 108)] {
+        let held = model.custody_at(&chain(), &asset("ETH"), block).await.unwrap();
+        assert_eq!(held.amount, Amount::new(units), "at block {block}");
+    }
+    let sheet = model.balance_sheet(&asset("ETH")).await.unwrap();
+    assert_eq!((sheet.gas.amount, sheet.in_flight.amount), (Amount::new(3), Amount::ZERO), "the house bears the difference");
+    assert!(sheet.total.amount.is_zero() && model.discrepancies().await.unwrap().is_empty());
+    let payment = model.payment(&saga).await.unwrap().unwrap();
+    assert_eq!(
+        (payment.status, payment.included),
+        (PaymentStatus::Final, Some(included(9, 10))),
+        "what is settled stays so"
+    );
+    let story = model.story(&saga).await.unwrap();
+    assert_eq!(story.iter().filter(|told| told.kind == "custos.house.spent.v1").count(), 2);
 }
 
 async fn pages_neither_repeat_nor_skip(database: &Database) {

@@ -8,9 +8,10 @@ use custos_domain::{
     Intent, IntentId, Millis, NodeName, OfficerId, SagaId, TenantId, Timestamp, TxHash, WalletId,
 };
 use custos_messages::accounts::{Decision, Verdict};
+use custos_messages::treasury::AddressDerived;
 use custos_messages::{Keyring, Secret, Source};
 use custos_policy::{AssetPolicy, ChainPolicy, Policy, sign_decision};
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signer, SigningKey};
 
 /// The officers of [`policy`]; two must agree.
 pub const OFFICERS: [&str; 3] = ["anna", "bert", "cora"];
@@ -108,6 +109,13 @@ pub fn policy_root() -> SigningKey {
 #[must_use]
 pub fn attester() -> SigningKey {
     SigningKey::from_bytes(&seed("wallet", "attester"))
+}
+
+/// What [`attester`] signs for an address.
+#[must_use]
+pub fn attestation(derived: &AddressDerived) -> Vec<u8> {
+    let AddressDerived { wallet, branch, index, address, .. } = derived;
+    attester().sign(&AddressDerived::attested_bytes(wallet, *branch, *index, address)).to_bytes().to_vec()
 }
 
 /// Version 1: two shards; ether (3 confirmations, officers from 5 ETH) and TUSD (3 confirmations, officers from 10,000) on

@@ -85,7 +85,7 @@ pub fn policy() -> Policy {
         approval_wait: Millis::hours(24),
         screening_wait: Millis::minutes(15),
         intent_validity: Millis::hours(48),
-        attester: None,
+        attester: Some(custos_testkit::attester().verifying_key().to_bytes()),
     }
 }
 
@@ -288,7 +288,7 @@ pub fn refused(command: &WalletCommand, reason: SignRefusal) -> TreasuryInput {
 
 pub fn derived(command: &WalletCommand, address: EthAddress) -> TreasuryInput {
     let WalletOrder::DeriveAddress { branch, index, .. } = &command.order else { panic!() };
-    TreasuryInput::AddressDerived(AddressDerived {
+    let mut derived = AddressDerived {
         command: command.id,
         wallet: command.wallet,
         branch: *branch,
@@ -296,7 +296,9 @@ pub fn derived(command: &WalletCommand, address: EthAddress) -> TreasuryInput {
         address,
         path: format!("m/44'/60'/{branch}'/0/{index}"),
         attestation: Vec::new(),
-    })
+    };
+    derived.attestation = custos_testkit::attestation(&derived);
+    TreasuryInput::AddressDerived(derived)
 }
 
 pub fn said(send: &BlockchainCommand, outcome: SendOutcome) -> TreasuryInput {
