@@ -165,6 +165,13 @@ impl SimulatedCluster {
         released
     }
 
+    /// Lets virtual time pass while nobody calls.
+    pub fn pass(&self, span: Duration) {
+        let mut world = self.core.lock();
+        world.advance(span);
+        world.go_on();
+    }
+
     /// Keeps the newest record of each key of a partition, of what is old enough, as a compacted topic does.
     pub fn compact(&self, topic: Topic, partition: u32) {
         let mut world = self.core.lock();

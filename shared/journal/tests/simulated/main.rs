@@ -5,6 +5,7 @@
 
 mod controls;
 mod counting;
+mod groups;
 mod points;
 mod run;
 
