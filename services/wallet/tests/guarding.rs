@@ -4,6 +4,9 @@
 
 mod fixture;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use custos_domain::{Amount, EthAddress};
 use custos_messages::treasury::SignRefusal;
 use custos_messages::wallet::SignOrder;
@@ -147,6 +150,36 @@ async fn a_crash_before_signing_leaves_the_intent_free() {
         let wallet = world.open(&url, "a").await;
         assert!(ask(&wallet, world.order(1, 1)).await.is_ok());
         std::fs::remove_file(world.path("a")).unwrap();
+    }
+}
+
+static HANGS: AtomicBool = AtomicBool::new(false);
+static WAKES: AtomicBool = AtomicBool::new(false);
+
+fn hang_before_signing(point: &str) {
+    if point == "before-sign" {
+        HANGS.store(true, Ordering::Release);
+        while !WAKES.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_signer_that_hangs_before_signing_holds_up_no_other_and_signs_nothing_when_it_wakes() {
+    let world = World::new();
+    for url in databases(&world, "hang").await.into_iter().filter(|url| url.starts_with("postgres")) {
+        let wallet = world.open(&url, "a").await.interrupted_by(hang_before_signing);
+        let order = world.order(1, 0);
+        let hanging = tokio::spawn(async move { ask(&wallet, order).await });
+        while !HANGS.load(Ordering::Acquire) {
+            tokio::task::yield_now().await;
+        }
+        let other = world.open(&url, "b").await;
+        let other = tokio::time::timeout(Duration::from_secs(30), ask(&other, world.order(1, 1))).await;
+        WAKES.store(true, Ordering::Release);
+        assert!(other.expect("the other signer goes on").is_ok());
+        assert!(hanging.await.is_err(), "what it was about to sign is bound to another nonce by now");
     }
 }
 

@@ -60,6 +60,9 @@ const POSTGRES_SCHEMA_LOCK: &str = "DO $$ BEGIN PERFORM pg_advisory_xact_lock(73
 /// A signature leaves only after its record is on disk, whatever the server's default is.
 const POSTGRES_DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false) \
      WHERE current_setting('synchronous_commit') IN ('off', 'local')";
+/// A signer that hangs inside of its transaction holds up every other one: after this long the database ends it. Nothing was
+/// recorded then, and nothing has left.
+const POSTGRES_ALONE_MOST: &str = "SET idle_in_transaction_session_timeout = '5s'";
 const SQLITE_DURABLE: [&str; 3] = ["PRAGMA busy_timeout = 10000", "PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,7 +183,12 @@ impl Guard for SqlGuard {
 
 async fn make_durable(connection: &mut AnyConnection, dialect: Dialect) -> Result<(), sqlx::Error> {
     match dialect {
-        Dialect::Postgres => sqlx::query(POSTGRES_DURABLE).execute(connection).await.map(drop),
+        Dialect::Postgres => {
+            for setting in [POSTGRES_DURABLE, POSTGRES_ALONE_MOST] {
+                sqlx::query(setting).execute(&mut *connection).await?;
+            }
+            Ok(())
+        }
         Dialect::Sqlite => {
             for pragma in SQLITE_DURABLE {
                 sqlx::query(pragma).execute(&mut *connection).await?;
