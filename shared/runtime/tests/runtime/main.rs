@@ -15,3 +15,4 @@ mod stage;
 mod standby;
 mod takeover;
 mod timers;
+mod torn;

@@ -60,15 +60,24 @@ impl Stage {
     /// Topics and provisioned shards.
     pub fn new() -> Self {
         let stage = Self::bare();
-        for partition in 0..PARTITIONS {
-            let mut log = stage.journal.acquire(Machine::Accounts, partition).unwrap();
-            assert!(provision_shard(shard(partition), &mut *log).unwrap());
-        }
+        stage.provision();
         stage
     }
 
+    /// The first manifest of each shard.
+    pub fn provision(&self) {
+        for partition in 0..PARTITIONS {
+            let mut log = self.journal.acquire(Machine::Accounts, partition).unwrap();
+            assert!(provision_shard(shard(partition), &mut *log).unwrap());
+        }
+    }
+
     fn at(dir: &Path) -> Self {
-        let inner = EmbeddedJournal::open(dir).unwrap();
+        Self::on(Arc::new(EmbeddedJournal::open(dir).unwrap()))
+    }
+
+    /// Topics on any log, and no manifest yet.
+    pub fn on(inner: Arc<dyn Journal>) -> Self {
         let wanted = Provision { partitions: PARTITIONS, gateways: 2, replication: 1 };
         assert_eq!(inner.provision(&wanted).unwrap(), Vec::<String>::new());
         let faults = Arc::new(Faults::default());
@@ -79,7 +88,7 @@ impl Stage {
             ..ShardSettings::new("here:1".to_owned())
         };
         Self {
-            journal: Arc::new(Faulty { inner: Arc::new(inner), faults: Arc::clone(&faults) }),
+            journal: Arc::new(Faulty { inner, faults: Arc::clone(&faults) }),
             faults,
             keyring: Arc::new(custos_testkit::keyring()),
             metrics: Metrics::default(),
@@ -217,11 +226,10 @@ impl Stage {
 
     /// Everything in a partition now.
     pub fn read(&self, topic: Topic, partition: u32) -> Vec<Entry> {
-        let (_, end) = self.journal.bounds(topic, partition).unwrap();
         let mut feed = self.journal.read(topic, partition, Start::Earliest).unwrap();
         let mut entries: Vec<Entry> = Vec::new();
-        while entries.last().is_none_or(|entry| entry.offset + 1 < end) && end > 0 {
-            entries.extend(feed.poll(1_000, PATIENCE).unwrap());
+        while !feed.at_end() {
+            entries.extend(feed.poll(1_000, Duration::from_millis(10)).unwrap());
         }
         entries
     }
