@@ -200,6 +200,8 @@ impl Owner {
 
     fn commit(&mut self, transaction: Transaction, manifest: Manifest) -> Result<(), JournalError> {
         let name = (manifest.transaction, manifest.attempt);
+        // An acquisition that fails and the next one have the same name: the attempt is counted from the last manifest.
+        let acquires = transaction.outputs.is_empty();
         let outcome = self.log.commit(transaction);
         let mut diary = self.diary.lock().unwrap();
         match &outcome {
@@ -209,7 +211,7 @@ impl Owner {
                     diary.violation.get_or_insert(format!("two owners committed {name:?}"));
                 }
             }
-            Err(JournalError::Aborted { .. }) => drop(diary.aborted.insert(name)),
+            Err(JournalError::Aborted { .. }) if !acquires => drop(diary.aborted.insert(name)),
             Err(error) if error.remedy() == Remedy::Halt => {
                 diary.violation.get_or_insert(format!("the shard stands still: {error}"));
             }
