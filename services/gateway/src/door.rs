@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::headers::{self, write_position};
 use crate::problem::{Code, Problem, chain};
 use crate::server::App;
-use crate::views::{OperationView, Receipt, ReceiptOutcome};
+use crate::views::{OperationView, ProblemBody, Receipt, ReceiptOutcome};
 
 /// A request on its way in.
 pub(crate) struct Entrance {
@@ -27,6 +27,49 @@ pub(crate) struct Entrance {
     pub(crate) subject: Subject,
     /// What must not be accepted twice at the same time: route and key.
     pub(crate) lane: Vec<u8>,
+}
+
+impl Entrance {
+    /// A request that starts the operation `saga`.
+    pub(crate) fn operation(saga: SagaId, input: AccountsInput) -> Self {
+        Self { input, subject: Subject::Operation(saga), lane: lane(&[&saga.to_bytes()]) }
+    }
+}
+
+/// What a request that starts an operation carries besides its body.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "documents what the door reads from the headers")]
+pub(crate) struct StartHeaders {
+    #[param(rename = "Idempotency-Key")]
+    idempotency_key: String,
+    /// `wait=N`: answer when the operation is done, or after N s, at most 30.
+    #[param(rename = "Prefer")]
+    prefer: Option<String>,
+}
+
+/// How a request that starts an operation is answered.
+#[derive(utoipa::IntoResponses)]
+#[expect(dead_code, reason = "documents what the door answers")]
+pub(crate) enum Started {
+    /// Done within the wait.
+    #[response(status = 200)]
+    Done(Receipt),
+    /// Accepted, or unknown: see `outcome`.
+    #[response(status = 202)]
+    Accepted(Receipt),
+    /// Malformed.
+    #[response(status = 400, content_type = "application/problem+json")]
+    Malformed(ProblemBody),
+    /// No such account.
+    #[response(status = 404, content_type = "application/problem+json")]
+    Unknown(ProblemBody),
+    /// In progress, or no policy.
+    #[response(status = 409, content_type = "application/problem+json")]
+    InProgress(ProblemBody),
+    /// Refused, or the key was used otherwise.
+    #[response(status = 422, content_type = "application/problem+json")]
+    Refused(ProblemBody),
 }
 
 /// What is known of a request that is in the inbox.

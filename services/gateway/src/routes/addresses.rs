@@ -8,16 +8,15 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use custos_domain::{ChainId, SagaId};
 use custos_messages::accounts::{AccountsInput, RequestAddress};
-use custos_messages::gateway::Subject;
 
 use super::accounts::existing;
 use crate::auth::Bank;
-use crate::door::{Entrance, enter, fingerprint, lane};
+use crate::door::{Entrance, StartHeaders, Started, enter, fingerprint};
 use crate::headers::idempotency_key;
 use crate::problem::Problem;
 use crate::reading::{self, Body, Fields, Params};
 use crate::server::App;
-use crate::views::{AddressView, Addresses, ProblemBody, Receipt, RequestAddressBody};
+use crate::views::{AddressView, Addresses, ProblemBody, RequestAddressBody};
 
 const ROUTE: &str = "POST /v1/accounts/{account}/addresses";
 
@@ -25,19 +24,8 @@ const ROUTE: &str = "POST /v1/accounts/{account}/addresses";
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/addresses", tag = "addresses", operation_id = "requestAddress",
     request_body = RequestAddressBody,
-    params(
-        ("account" = String, Path), ("Idempotency-Key" = String, Header),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: answer when the operation is done, or after N s, at most 30."),
-    ),
-    responses(
-        (status = 200, description = "Done within the wait.", body = Receipt),
-        (status = 202, description = "Accepted, or unknown: see `outcome`.", body = Receipt),
-        (status = 400, description = "Malformed.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such account.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "In progress, or no policy.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "Refused, or the key was used otherwise.", body = ProblemBody,
-            content_type = "application/problem+json"),
-    ),
+    params(("account" = String, Path), StartHeaders),
+    responses(Started),
 )]
 pub(crate) async fn request(
     _: Bank,
@@ -56,17 +44,13 @@ pub(crate) async fn request(
     }
     let chain = fields.finish(chain)?;
     let saga = SagaId::derive(&account, "issue-address", key.as_str().as_bytes());
-    let entrance = Entrance {
-        lane: lane(&[&saga.to_bytes()]),
-        input: AccountsInput::RequestAddress(RequestAddress {
-            account,
-            key,
-            fingerprint: fingerprint(ROUTE, &[account.as_bytes(), chain.as_str().as_bytes()]),
-            chain,
-        }),
-        subject: Subject::Operation(saga),
-    };
-    enter(&app, &headers, entrance).await
+    let input = AccountsInput::RequestAddress(RequestAddress {
+        account,
+        key,
+        fingerprint: fingerprint(ROUTE, &[account.as_bytes(), chain.as_str().as_bytes()]),
+        chain,
+    });
+    enter(&app, &headers, Entrance::operation(saga, input)).await
 }
 
 /// The deposit addresses of an account, oldest first.

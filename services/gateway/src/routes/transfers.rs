@@ -7,16 +7,15 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use custos_domain::{AccountId, SagaId};
 use custos_messages::accounts::{AccountsInput, RequestTransfer};
-use custos_messages::gateway::Subject;
 
 use super::withdrawals::registered_asset;
 use crate::auth::Bank;
-use crate::door::{Entrance, enter, fingerprint, lane};
+use crate::door::{Entrance, StartHeaders, Started, enter, fingerprint};
 use crate::headers::idempotency_key;
 use crate::problem::Problem;
 use crate::reading::{self, Body, Fields, Zero};
 use crate::server::App;
-use crate::views::{ProblemBody, Receipt, TransferBody};
+use crate::views::TransferBody;
 
 const ROUTE: &str = "POST /v1/accounts/{account}/transfers";
 
@@ -24,19 +23,8 @@ const ROUTE: &str = "POST /v1/accounts/{account}/transfers";
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/transfers", tag = "transfers", operation_id = "requestTransfer",
     request_body = TransferBody,
-    params(
-        ("account" = String, Path), ("Idempotency-Key" = String, Header),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: answer when the operation is done, or after N s, at most 30."),
-    ),
-    responses(
-        (status = 200, description = "Done within the wait.", body = Receipt),
-        (status = 202, description = "Accepted, or unknown: see `outcome`.", body = Receipt),
-        (status = 400, description = "Malformed.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such account.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "In progress, or no policy.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "Refused, or the key was used otherwise.", body = ProblemBody,
-            content_type = "application/problem+json"),
-    ),
+    params(("account" = String, Path), StartHeaders),
+    responses(Started),
 )]
 pub(crate) async fn request(
     _: Bank,
@@ -56,19 +44,15 @@ pub(crate) async fn request(
     let decimals = asset.as_ref().and_then(|asset| app.registry.decimals(asset));
     let amount = fields.amount("amount", decimals, Zero::Refused);
     let (to, (asset, amount)) = fields.finish(to.zip(asset.zip(amount)))?;
-    let saga = SagaId::derive(&account, "transfer", key.as_str().as_bytes());
     let parts: [&[u8]; 4] = [account.as_bytes(), to.as_bytes(), asset.as_str().as_bytes(), &amount.to_be_bytes()];
-    let entrance = Entrance {
-        lane: lane(&[&saga.to_bytes()]),
-        input: AccountsInput::RequestTransfer(RequestTransfer {
-            account,
-            key,
-            fingerprint: fingerprint(ROUTE, &parts),
-            to,
-            asset,
-            amount,
-        }),
-        subject: Subject::Operation(saga),
-    };
-    enter(&app, &headers, entrance).await
+    let saga = SagaId::derive(&account, "transfer", key.as_str().as_bytes());
+    let input = AccountsInput::RequestTransfer(RequestTransfer {
+        account,
+        key,
+        fingerprint: fingerprint(ROUTE, &parts),
+        to,
+        asset,
+        amount,
+    });
+    enter(&app, &headers, Entrance::operation(saga, input)).await
 }

@@ -8,17 +8,16 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use custos_domain::{AccountId, AssetId, EthAddress, SagaId};
 use custos_messages::accounts::{AccountsInput, RequestWithdrawal};
-use custos_messages::gateway::Subject;
 use custos_readmodel::{OperationFilter, OperationKind, OperationStatus};
 
 use super::{fresh, next, page};
 use crate::auth::Bank;
-use crate::door::{Entrance, enter, fingerprint, lane};
+use crate::door::{Entrance, StartHeaders, Started, enter, fingerprint};
 use crate::headers::idempotency_key;
 use crate::problem::{Code, Problem};
 use crate::reading::{self, Body, Fields, Params, Zero};
 use crate::server::App;
-use crate::views::{OperationPage, OperationView, ProblemBody, Receipt, WithdrawalBody, WithdrawalView};
+use crate::views::{OperationPage, OperationView, ProblemBody, WithdrawalBody, WithdrawalView};
 
 const ROUTE: &str = "POST /v1/accounts/{account}/withdrawals";
 
@@ -26,19 +25,8 @@ const ROUTE: &str = "POST /v1/accounts/{account}/withdrawals";
 #[utoipa::path(
     post, path = "/v1/accounts/{account}/withdrawals", tag = "withdrawals", operation_id = "requestWithdrawal",
     request_body = WithdrawalBody,
-    params(
-        ("account" = String, Path), ("Idempotency-Key" = String, Header),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: answer when the operation is done, or after N s, at most 30."),
-    ),
-    responses(
-        (status = 200, description = "Done within the wait.", body = Receipt),
-        (status = 202, description = "Accepted, or unknown: see `outcome`.", body = Receipt),
-        (status = 400, description = "Malformed.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such account.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "In progress, or no policy.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "Refused, or the key was used otherwise.", body = ProblemBody,
-            content_type = "application/problem+json"),
-    ),
+    params(("account" = String, Path), StartHeaders),
+    responses(Started),
 )]
 pub(crate) async fn request(
     _: Bank,
@@ -62,23 +50,19 @@ pub(crate) async fn request(
     let fee_max = fields.amount("fee_max", fee_decimals, Zero::Allowed);
     let read = asset.zip(amount).zip(to.zip(fee_max));
     let ((asset, amount), (to, fee_max)) = fields.finish(read)?;
-    let saga = SagaId::derive(&account, "withdrawal", key.as_str().as_bytes());
     let parts: [&[u8]; 5] =
         [account.as_bytes(), asset.as_str().as_bytes(), &amount.to_be_bytes(), &to.0, &fee_max.to_be_bytes()];
-    let entrance = Entrance {
-        lane: lane(&[&saga.to_bytes()]),
-        input: AccountsInput::RequestWithdrawal(RequestWithdrawal {
-            account,
-            key,
-            fingerprint: fingerprint(ROUTE, &parts),
-            asset,
-            amount,
-            to,
-            fee_max,
-        }),
-        subject: Subject::Operation(saga),
-    };
-    enter(&app, &headers, entrance).await
+    let saga = SagaId::derive(&account, "withdrawal", key.as_str().as_bytes());
+    let input = AccountsInput::RequestWithdrawal(RequestWithdrawal {
+        account,
+        key,
+        fingerprint: fingerprint(ROUTE, &parts),
+        asset,
+        amount,
+        to,
+        fee_max,
+    });
+    enter(&app, &headers, Entrance::operation(saga, input)).await
 }
 
 /// The field `asset`, if it names a registered one.

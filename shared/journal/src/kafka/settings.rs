@@ -113,7 +113,8 @@ impl KafkaSettings {
     pub(super) fn group_reader(&self, group: &str) -> ClientConfig {
         let mut config = self.consumer(group);
         self.membership(&mut config);
-        config.set("auto.offset.reset", "earliest");
+        // A batch of a slow service may take long, and its session tells that the process lives.
+        config.set("max.poll.interval.ms", millis(SLOW_BATCH)).set("auto.offset.reset", "earliest");
         config
     }
 
@@ -152,6 +153,9 @@ impl KafkaSettings {
         config
     }
 }
+
+/// How long a member of a group of readers may deal with what it was given.
+const SLOW_BATCH: Duration = Duration::from_secs(120);
 
 /// What a batch of one record may hold beyond its key, value and headers.
 const BATCH_OVERHEAD: usize = 8_192;

@@ -158,6 +158,8 @@ pub struct ShardContext<M: Machine> {
 
 /// Most due timers that one look puts into the inbox.
 const TIMERS_AT_ONCE: usize = 1_000;
+/// How often the pause doubles before a timer is put into the inbox of a lagging shard again.
+const TOLD_DOUBLINGS: u32 = 6;
 
 struct Running<'a, M: Machine> {
     context: &'a ShardContext<M>,
@@ -168,7 +170,25 @@ struct Running<'a, M: Machine> {
     manifest: Manifest,
     delivered: Vec<PendingId>,
     timers_told: Instant,
-    told: BTreeMap<TimerId, (Timestamp, Instant)>,
+    told: BTreeMap<TimerId, Told>,
+    /// When the inbox was last seen with nothing in it.
+    drained: Instant,
+}
+
+/// A due timer that was put into the inbox.
+struct Told {
+    due: Timestamp,
+    at: Instant,
+    times: u32,
+}
+
+impl Told {
+    /// Whether to put it there again. While the shard lags, what was put there still stands before it: saying it ever again at the
+    /// same pace would make the lag grow for as long as it lasts.
+    fn is_again(&self, again: Duration, drained: Instant) -> bool {
+        let patience = if drained > self.at { 1 } else { 1 << self.times.min(TOLD_DOUBLINGS) };
+        self.at.elapsed() >= again.saturating_mul(patience)
+    }
 }
 
 /// Takes the shard over and runs it until it must stop.
@@ -215,6 +235,7 @@ fn start<M: Machine>(context: &ShardContext<M>) -> Result<Running<'_, M>, ShardS
         delivered: Vec::new(),
         timers_told: began,
         told: BTreeMap::new(),
+        drained: began,
     })
 }
 
@@ -239,7 +260,9 @@ impl<M: Machine> Running<'_, M> {
             self.tell_timers();
             let settings = &self.context.settings;
             let entries = self.log.poll(settings.batch_records, settings.idle_wait)?;
-            if !entries.is_empty() {
+            if entries.is_empty() {
+                self.drained = Instant::now();
+            } else {
                 self.transact(entries)?;
             }
         }
@@ -262,13 +285,15 @@ impl<M: Machine> Running<'_, M> {
         let now = host_time();
         let identity = &self.context.identity;
         let again = self.context.settings.timer_again;
-        self.told.retain(|id, (due, _)| self.memory.timers.get(id) == Some(due));
+        self.told.retain(|id, told| self.memory.timers.get(id) == Some(&told.due));
         let mut records = Vec::new();
         for (due, id) in self.memory.due.iter().take_while(|(due, _)| *due <= now).take(TIMERS_AT_ONCE) {
-            if self.told.get(id).is_some_and(|(_, at)| at.elapsed() < again) {
+            let before = self.told.get(id);
+            if before.is_some_and(|told| !told.is_again(again, self.drained)) {
                 continue;
             }
-            self.told.insert(id.clone(), (*due, Instant::now()));
+            let times = before.map_or(0, |told| told.times.saturating_add(1));
+            self.told.insert(id.clone(), Told { due: *due, at: Instant::now(), times });
             records.push(timer_parcel(identity, id, *due));
         }
         self.courier.send(records);
@@ -393,4 +418,29 @@ fn host_time() -> Timestamp {
 #[must_use]
 pub fn describe(stop: &ShardStop) -> String {
     chain(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timer_is_told_ever_more_rarely_while_the_shard_lags_and_at_once_when_it_does_not() {
+        let again = Duration::from_secs(1);
+        let told =
+            |seconds_ago, times| Told { due: Timestamp(1), at: Instant::now() - Duration::from_secs(seconds_ago), times };
+        let (long_ago, now) = (Instant::now() - Duration::from_secs(3_600), Instant::now());
+        for (seconds_ago, times, lagging, drained) in [
+            (0, 0, false, false),
+            (2, 0, true, true),
+            (3, 2, false, true),
+            (5, 2, true, true),
+            (63, 9, false, true),
+            (65, 9, true, true),
+        ] {
+            let told = told(seconds_ago, times);
+            assert_eq!(told.is_again(again, long_ago), lagging, "{seconds_ago} s, {times} times, lagging");
+            assert_eq!(told.is_again(again, now), drained, "{seconds_ago} s, {times} times, drained");
+        }
+    }
 }
