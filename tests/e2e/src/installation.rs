@@ -198,6 +198,24 @@ impl Installation {
         process::run(&self.path, &self.program, &all).await
     }
 
+    /// Runs `custos audit --copy ARGUMENTS` to its end on the embedded log in `folder` instead of the installation's own.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn audit_of(&self, folder: &Path, arguments: &[&str]) -> anyhow::Result<Finished> {
+        let mut config: Table = std::fs::read_to_string(self.path.join("custos.toml"))?.parse()?;
+        let log = section(&mut config, "log")?;
+        log.remove("kafka");
+        log.insert("embedded".to_owned(), Value::from(folder.display().to_string()));
+        // Paths are relative to the configuration, so it stands where the installation's own does.
+        let path = self.path.join(format!("audit-of-{}.toml", folder.file_name().unwrap_or_default().display()));
+        std::fs::write(&path, toml::to_string(&config)?)?;
+        let config = path.display().to_string();
+        let mut all = vec!["audit", "--config", &config, "--copy"];
+        all.extend_from_slice(arguments);
+        process::run(&self.path, &self.program, &all).await
+    }
+
     /// Starts `custos serve PARTS` as the process `name` with a configuration of its own, and waits until it serves. Parts that
     /// hold `blockchain` serve operators where every other process looks for them.
     ///

@@ -5,6 +5,7 @@
 //! its tables, except for the [`Hand`] of somebody inside. When a test fails, the folder with every process's output is kept and its path is printed.
 
 mod bank;
+mod copy;
 mod ethereum;
 mod hand;
 mod installation;
@@ -16,6 +17,7 @@ mod wait;
 mod world;
 
 pub use bank::{Bank, Refused, Withdrawal};
+pub use copy::LogCopy;
 pub use ethereum::{ETHER, Ethereum, GWEI, fees};
 pub use hand::Hand;
 pub use installation::{Ground, Installation, Part};

@@ -8,7 +8,7 @@ use custos_e2e::{Ground, World};
 
 /// What stood at an earlier moment: the heads, and a copy of the log's file.
 pub struct Earlier {
-    heads: Vec<String>,
+    pub heads: Vec<String>,
     /// On the embedded log alone: nobody puts an old log in the place of a cluster's.
     log: Option<PathBuf>,
 }
@@ -26,7 +26,7 @@ fn parts(head: &str) -> anyhow::Result<(&str, &str)> {
     head.rsplit_once(':').with_context(|| format!("`{head}` is no head"))
 }
 
-fn trusting(heads: &[String]) -> Vec<&str> {
+pub fn trusting(heads: &[String]) -> Vec<&str> {
     heads.iter().flat_map(|head| ["--head", head]).collect()
 }
 

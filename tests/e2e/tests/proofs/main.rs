@@ -3,6 +3,7 @@
 
 mod audit;
 mod books;
+mod copies;
 mod input;
 
 use anyhow::Context;
@@ -53,7 +54,8 @@ async fn proofs(world: &mut World) -> anyhow::Result<()> {
     pay(world, &clients.giver, "the second payment").await?;
     world.books_match().await?;
     world.stop().await?;
-    audit::a_log_that_is_not_the_one_which_was_noted_is_found(world, &earlier).await.context("audit")
+    audit::a_log_that_is_not_the_one_which_was_noted_is_found(world, &earlier).await.context("audit")?;
+    copies::what_was_done_to_a_copy_is_found_and_named(world, &earlier).await.context("tampered copies")
 }
 
 /// The world still stands while this fails, so that what its processes said is kept.
