@@ -6,6 +6,7 @@
 
 mod bank;
 mod copy;
+mod door;
 mod ethereum;
 mod hand;
 mod installation;
@@ -18,6 +19,7 @@ mod world;
 
 pub use bank::{Bank, Refused, Withdrawal};
 pub use copy::LogCopy;
+pub use door::{Branch, Door};
 pub use ethereum::{ETHER, Ethereum, GWEI, fees};
 pub use hand::Hand;
 pub use installation::{Ground, Installation, Part};

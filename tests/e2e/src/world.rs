@@ -8,6 +8,7 @@ use custos_parts::{Kafka, Postgres, require, start_kafka, start_postgres};
 use serde_json::Value;
 
 use crate::bank::Bank;
+use crate::door::Door;
 use crate::ethereum::{ETHER, Ethereum};
 use crate::hand::Hand;
 use crate::installation::{Ground, Installation, Part};
@@ -38,6 +39,8 @@ pub struct World {
     pub hot: Address,
     /// An address that screening refuses.
     pub refused: Address,
+    /// What each of the chain's nodes stands behind, in policy's order; none if the product asks the chain's one node itself.
+    pub doors: Vec<Door>,
     ground: Ground,
     processes: BTreeMap<String, (Process, Vec<Part>)>,
     _servers: Option<(Kafka, Postgres)>,
@@ -49,7 +52,19 @@ impl World {
     /// # Errors
     /// It does not come up.
     pub async fn embedded() -> anyhow::Result<Self> {
-        let mut world = Self::empty(Ethereum::dev().await?, Ground::Embedded, None).await?;
+        Self::embedded_with(0).await
+    }
+
+    /// As [`Self::embedded`], with two nodes of the chain.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn embedded_with_two_nodes() -> anyhow::Result<Self> {
+        Self::embedded_with(2).await
+    }
+
+    async fn embedded_with(doors: usize) -> anyhow::Result<Self> {
+        let mut world = Self::empty(Ethereum::dev().await?, Ground::Embedded, None, doors).await?;
         world.start("all", &Part::ALL).await?;
         world.fund().await?;
         Ok(world)
@@ -60,7 +75,19 @@ impl World {
     /// # Errors
     /// It does not come up.
     pub async fn on_servers(test: &str) -> anyhow::Result<Option<Self>> {
-        let Some(mut world) = Self::on_servers_alone(test).await? else { return Ok(None) };
+        Self::on_servers_with(test, 0).await
+    }
+
+    /// As [`Self::on_servers`], with two nodes of the chain.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn on_servers_with_two_nodes(test: &str) -> anyhow::Result<Option<Self>> {
+        Self::on_servers_with(test, 2).await
+    }
+
+    async fn on_servers_with(test: &str, doors: usize) -> anyhow::Result<Option<Self>> {
+        let Some(mut world) = Self::servers(test, doors).await? else { return Ok(None) };
         for part in Part::ALL {
             world.start(part.name(), &[part]).await?;
         }
@@ -73,6 +100,10 @@ impl World {
     /// # Errors
     /// It does not come up.
     pub async fn on_servers_alone(test: &str) -> anyhow::Result<Option<Self>> {
+        Self::servers(test, 0).await
+    }
+
+    async fn servers(test: &str, doors: usize) -> anyhow::Result<Option<Self>> {
         let started = std::thread::spawn(|| (start_kafka(), start_postgres(), Ethereum::start_node()));
         let started = tokio::task::spawn_blocking(move || started.join()).await?;
         let Ok((kafka, postgres, node)) = started else { bail!("the servers' launcher panicked") };
@@ -81,26 +112,33 @@ impl World {
             return Ok(None);
         };
         let ground = Ground::Servers { kafka: kafka.bootstrap().to_owned(), postgres: postgres.url().to_owned() };
-        Ok(Some(Self::empty(Ethereum::of(node).await?, ground, Some((kafka, postgres))).await?))
+        Ok(Some(Self::empty(Ethereum::of(node).await?, ground, Some((kafka, postgres)), doors).await?))
     }
 
-    async fn empty(chain: Ethereum, ground: Ground, servers: Option<(Kafka, Postgres)>) -> anyhow::Result<Self> {
+    async fn empty(
+        chain: Ethereum,
+        ground: Ground,
+        servers: Option<(Kafka, Postgres)>,
+        count: usize,
+    ) -> anyhow::Result<Self> {
         let token = chain.deploy_token().await?;
         let refused = Self::stranger("refused");
-        let installation = Installation::new(
-            &ground,
-            &[
-                "--node".to_owned(),
-                format!("a={}", chain.url()),
-                "--token".to_owned(),
-                format!("TUSD={}:18", token.to_checksum(None)),
-                "--refuse".to_owned(),
-                refused.to_checksum(None),
-                "--confirmations".to_owned(),
-                CONFIRMATIONS.to_string(),
-            ],
-        )
-        .await?;
+        let mut doors = Vec::new();
+        for _ in 0..count {
+            doors.push(Door::before(chain.url()).await?);
+        }
+        let mut nodes: Vec<String> = doors.iter().map(|door| door.url().to_owned()).collect();
+        if nodes.is_empty() {
+            nodes.push(chain.url());
+        }
+        let nodes = ["a", "b"].iter().zip(nodes).flat_map(|(name, url)| ["--node".to_owned(), format!("{name}={url}")]);
+        let more = [
+            ("--token", format!("TUSD={}:18", token.to_checksum(None))),
+            ("--refuse", refused.to_checksum(None)),
+            ("--confirmations", CONFIRMATIONS.to_string()),
+        ];
+        let more = more.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
+        let installation = Installation::new(&ground, &nodes.chain(more).collect::<Vec<_>>()).await?;
         let bank = Bank::new(&installation.gateway(), &installation.api_key()?)?;
         let officers = Bank::new(&installation.gateway(), &installation.officers_api_key()?)?;
         let processes = BTreeMap::new();
@@ -112,6 +150,7 @@ impl World {
             token,
             hot: Address::ZERO,
             refused,
+            doors,
             ground,
             processes,
             _servers: servers,

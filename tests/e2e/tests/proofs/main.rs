@@ -1,10 +1,12 @@
-//! What an auditor relies on: nothing malformed leaves a trace, books that differ from the chain by the smallest unit are seen, a
-//! read model that somebody wrote into is seen and made anew, and a log that is not the one which was noted is found.
+//! What an auditor relies on: nothing malformed leaves a trace, one node's word is no deposit, books that differ from the chain by
+//! the smallest unit are seen, a read model that somebody wrote into is seen and made anew, and a log that is not the one which
+//! was noted is found.
 
 mod audit;
 mod books;
 mod copies;
 mod input;
+mod nodes;
 
 use anyhow::Context;
 use custos_e2e::{Balance, CONFIRMATIONS, ETHER, Part, Withdrawal, World};
@@ -48,6 +50,7 @@ async fn proofs(world: &mut World) -> anyhow::Result<()> {
     input::what_is_malformed_is_refused_exactly_and_leaves_no_trace(world, &clients).await.context("malformed")?;
     input::a_key_is_good_for_one_request(world, &clients).await.context("one key")?;
     world.books_match().await?;
+    nodes::while_two_nodes_disagree_nothing_is_credited(world).await.context("two nodes")?;
     books::one_wei_that_was_moved_unseen_is_a_difference(world).await.context("one wei")?;
     books::a_row_that_was_altered_is_named_and_made_anew_from_the_log(world, &clients).await.context("altered rows")?;
     let earlier = audit::earlier(world).await.context("an audit beside the worker")?;
@@ -67,12 +70,12 @@ async fn holds(mut world: World) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_that_was_altered_or_lost_goes_unseen_on_the_embedded_log() {
-    holds(World::embedded().await.unwrap_or_else(|error| panic!("{error:?}"))).await;
+    holds(World::embedded_with_two_nodes().await.unwrap_or_else(|error| panic!("{error:?}"))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_that_was_altered_or_lost_goes_unseen_on_kafka_and_postgresql() {
-    let world = World::on_servers("proofs on servers").await.unwrap_or_else(|error| panic!("{error:?}"));
+    let world = World::on_servers_with_two_nodes("proofs on servers").await.unwrap_or_else(|error| panic!("{error:?}"));
     if let Some(mut world) = world {
         // One account behind two doors: what is refused, and which of two wishes under one key wins, does not depend on the door.
         let second = world.start_beside("second-gateway", &[Part::Gateway]).await;
