@@ -14,16 +14,17 @@ use custos_runtime::audit::Head;
 use futures::future::try_join_all;
 
 use crate::audit::{Earlier, trusting};
+use crate::rewritten;
 
 /// A copy on disk, and what an audit of it must say.
-struct Case {
-    name: &'static str,
-    log: PathBuf,
-    trusts: Vec<String>,
+pub struct Case {
+    pub name: &'static str,
+    pub log: PathBuf,
+    pub trusts: Vec<String>,
     /// None if it must be proven.
-    finding: Option<String>,
+    pub finding: Option<String>,
     /// What it must say besides.
-    says: &'static str,
+    pub says: &'static str,
 }
 
 /// The event log of one partition as it is, and where it is tampered with.
@@ -71,7 +72,12 @@ const EVENTS: [(&str, Events); 4] = [
 
 pub async fn what_was_done_to_a_copy_is_found_and_named(world: &mut World, earlier: &Earlier) -> anyhow::Result<()> {
     let folder = world.installation.folder().join("copies");
-    let cases = world.in_the_log(|hand| cases(hand, earlier, &folder)).await?;
+    let made = |hand: &Hand| {
+        let mut made = cases(hand, earlier, &folder)?;
+        made.extend(rewritten::cases(hand, earlier, &folder)?);
+        Ok(made)
+    };
+    let cases = world.in_the_log(made).await?;
     let count = cases.len();
     try_join_all(cases.iter().map(|case| holds(world, case))).await?;
     eprintln!("{count} audits of copies");
@@ -193,7 +199,7 @@ impl Original {
     }
 }
 
-fn hash_at(entries: &[Entry], sequence: u64) -> anyhow::Result<String> {
+pub fn hash_at(entries: &[Entry], sequence: u64) -> anyhow::Result<String> {
     let entry = usize::try_from(sequence)?.checked_sub(1).and_then(|at| entries.get(at));
     Ok(hex::encode(Chained::read(&entry.context("an event")?.record)?.hash.0))
 }

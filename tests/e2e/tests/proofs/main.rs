@@ -7,6 +7,7 @@ mod books;
 mod copies;
 mod input;
 mod nodes;
+mod rewritten;
 
 use anyhow::Context;
 use custos_e2e::{Balance, CONFIRMATIONS, ETHER, Part, Withdrawal, World};
