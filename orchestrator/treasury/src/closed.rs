@@ -104,7 +104,7 @@ impl Desk<'_, '_> {
             return;
         }
         self.send(closed.wallet, closed.intent, &closed.chain, (paid.tx, closed.ended.raw.clone()));
-        self.resend_later(closed.wallet, closed.intent, &closed.chain);
+        self.resend_later(closed.wallet, closed.intent, &closed.chain, self.at);
     }
 
     /// A replacement's signature that came after the end: it can be mined too, should the chain change its mind.

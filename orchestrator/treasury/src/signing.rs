@@ -3,7 +3,7 @@
 //! The nonce is taken in the transaction that orders the first signature. An order, once given, is repeated to the letter until
 //! it is answered; bytes, once signed, are sent to the letter until they are final.
 
-use custos_domain::{ChainId, CommandId, Digest, IntentId, Millis, TxHash, WalletId};
+use custos_domain::{ChainId, CommandId, Digest, IntentId, Millis, Timestamp, TxHash, WalletId};
 use custos_messages::accounts::{AlarmCode, PaymentNews, PaymentRefusal};
 use custos_messages::blockchain::{BlockchainCommand, BlockchainOrder};
 use custos_messages::treasury::{FeeQuote, SendOutcome, Sent, SignRefusal, SignRefused, Signed};
@@ -12,6 +12,9 @@ use custos_messages::wallet::{EthTransaction, Purpose as SignPurpose, SignOrder,
 use crate::desk::{Desk, Timer};
 use crate::fees;
 use crate::state::{Attempt, Bump, Ended, Entity, Fees, Flight, Key, Order, Payment, Purpose, Stage};
+
+/// What is out is given again after at most so many times the policy's pace.
+const RESEND_MOST: u64 = 8;
 
 impl Desk<'_, '_> {
     /// Takes the nonce and orders the first signature, in one transaction.
@@ -27,18 +30,21 @@ impl Desk<'_, '_> {
     /// Gives an order, the first time or again.
     pub(crate) fn order_again(&mut self, payment: &Payment, order: Box<Order>) -> Stage {
         self.give_order(payment, &order);
-        self.arm_resend(payment);
+        self.arm_resend(payment, order.at);
         Stage::Signing(order)
     }
 
-    fn arm_resend(&mut self, payment: &Payment) {
-        self.resend_later(payment.wallet, payment.intent(), &payment.chain);
+    fn arm_resend(&mut self, payment: &Payment, since: Timestamp) {
+        self.resend_later(payment.wallet, payment.intent(), &payment.chain, since);
     }
 
-    /// Arms the timer that gives bytes or orders again.
-    pub(crate) fn resend_later(&mut self, wallet: WalletId, intent: IntentId, chain: &ChainId) {
-        let every = self.chain_policy(chain).map(|entry| entry.resend_every).unwrap_or_default();
-        self.arm(Timer::Payment(wallet, intent), every.max(Millis::seconds(1)));
+    /// Arms the timer that gives bytes or orders again: the more seldom, the longer they have been out, within bounds. The log loses
+    /// none of them, so a repeat is insurance, and a participant that has fallen behind must not be given ever more.
+    pub(crate) fn resend_later(&mut self, wallet: WalletId, intent: IntentId, chain: &ChainId, since: Timestamp) {
+        let every = self.chain_policy(chain).map(|entry| entry.resend_every).unwrap_or_default().max(Millis::seconds(1));
+        let longest = Millis(every.0.saturating_mul(RESEND_MOST));
+        let pause = Millis(self.at.since(since).0 / 2).min(longest).max(every);
+        self.arm(Timer::Payment(wallet, intent), pause);
     }
 
     fn order(&self, payment: &Payment, nonce: u64, attempt: u32, fees: Fees) -> Order {
@@ -147,7 +153,7 @@ impl Desk<'_, '_> {
             Some(consumed) => self.prove(payment, &flight, consumed),
             None => {
                 self.send_newest(payment, &flight);
-                self.arm_resend(payment);
+                self.arm_resend(payment, flight.since);
                 Stage::Sent(flight)
             }
         }
@@ -169,7 +175,7 @@ impl Desk<'_, '_> {
     /// The timer while sent: the same bytes again; and, when they have been out for too long, a replacement.
     pub(crate) fn send_again(&mut self, payment: &Payment, mut flight: Flight) -> Flight {
         self.send_newest(payment, &flight);
-        self.arm_resend(payment);
+        self.arm_resend(payment, flight.since);
         let patience = self.chain_policy(&payment.chain).map(|entry| entry.bump_after).unwrap_or_default();
         match &flight.bump {
             Bump::Ordered(order) => {

@@ -122,6 +122,24 @@ fn the_longer_a_question_is_unanswered_the_more_seldom_it_is_repeated() {
 }
 
 #[test]
+fn the_longer_an_order_to_sign_is_unanswered_the_more_seldom_it_is_given_again() {
+    let mut shard = Shard::open();
+    let taken = shard.give(pay(&take(1, "ETH", 100)));
+    let question = questions(&taken).remove(0);
+    let given = orders(&shard.give(quoted(&question, quote(10))));
+    let (mut waits, mut before) = (Vec::new(), shard.now);
+    for _ in 0..30 {
+        assert_eq!(orders(&shard.fire()), given);
+        waits.push(shard.now.since(before).0);
+        before = shard.now;
+    }
+    let every = policy().chains[&chain()].resend_every.0;
+    assert_eq!(waits[0], every);
+    assert!(waits.iter().all(|wait| (every..=8 * every).contains(wait)), "{waits:?}");
+    assert_eq!(*waits.last().unwrap(), 8 * every, "{waits:?}");
+}
+
+#[test]
 fn an_unanswered_question_is_repeated_under_the_same_name() {
     let mut shard = Shard::open();
     let taken = shard.give(pay(&take(1, "ETH", 100)));
