@@ -1,6 +1,8 @@
 //! The canonical branch: which blocks leave it, which join it, and what is said about the money in them.
 
-use custos_domain::BlockRef;
+use std::collections::BTreeSet;
+
+use custos_domain::{BlockRef, NodeName};
 use custos_messages::Mail;
 use custos_messages::accounts::{AccountsInput, AlarmCode, Deposit, DepositFact, DepositNews};
 use custos_messages::treasury::{SpendFact, SpendNews, TreasuryInput};
@@ -83,28 +85,38 @@ impl Work<'_, '_> {
     }
 
     /// Says `said` of everything in a canonical block that has not been said so much of. Of `Final`, only what is due in a block
-    /// that lies `depth` deep on every node's branch.
+    /// that lies `depth` deep on every node's branch, and what every node says is in it: a block that all share may still be told
+    /// differently by one of them. What would be due but for that calls a human, once for each block.
     pub(crate) fn announce(&mut self, at: BlockRef, said: Said, depth: u64) {
         let rules = self.rules.clone();
         let Some(block) = self.block_mut(at) else { return };
-        let due = |needed: u64, held: Said, disputed: bool| match said {
+        let mut unconfirmed = false;
+        let mut due = |needed: u64, held: Said, disputed: bool, witnesses: &BTreeSet<NodeName>| match said {
             Said::Nothing => false,
             Said::Seen => held == Said::Nothing,
-            Said::Final => held == Said::Seen && !disputed && depth >= needed,
+            Said::Final if held == Said::Seen && !disputed && depth >= needed => {
+                let all = rules.nodes().all(|node| witnesses.contains(node));
+                unconfirmed |= !all;
+                all
+            }
+            Said::Final => false,
         };
         let mut told = Block { transfers: Default::default(), spends: Default::default(), ..block.clone() };
         for (id, transfer) in &mut block.transfers {
             let needed = rules.confirmations.get(&transfer.asset).copied().unwrap_or(u64::MAX);
-            if due(needed, transfer.said, transfer.disputed) {
+            if due(needed, transfer.said, transfer.disputed, &transfer.witnesses) {
                 transfer.said = said;
                 told.transfers.insert(*id, transfer.clone());
             }
         }
         for (id, spend) in &mut block.spends {
-            if due(rules.deepest, spend.said, spend.disputed) {
+            if due(rules.deepest, spend.said, spend.disputed, &spend.witnesses) {
                 spend.said = said;
                 told.spends.insert(*id, spend.clone());
             }
+        }
+        if unconfirmed && !std::mem::replace(&mut block.alarmed, true) {
+            self.alarm(AlarmCode::NodesDisagree, at);
         }
         let (deposit_news, spend_news) = match said {
             Said::Nothing | Said::Seen => (DepositNews::Seen, SpendNews::Seen),

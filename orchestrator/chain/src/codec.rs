@@ -2,6 +2,7 @@
 //!
 //! Compatibility: schema 1, `proto/custos/state/v1/chain.proto`. Keys order as they do in memory within a chain.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use custos_domain::{
@@ -90,7 +91,7 @@ fn tree_out(tree: &Tree) -> wire::Tree {
         marked: tree.marked.map(at_out),
         cursor: tree.cursor.map(at_out),
         ignored: tree.ignored,
-        silent: tree.silent.iter().map(|name| name.as_str().to_owned()).collect(),
+        silent: names_out(&tree.silent),
     }
 }
 
@@ -110,11 +111,7 @@ fn tree_in(tree: wire::Tree) -> Result<Tree, &'static str> {
         marked: tree.marked.map(at_in).transpose()?,
         cursor: tree.cursor.map(at_in).transpose()?,
         ignored: tree.ignored,
-        silent: tree
-            .silent
-            .iter()
-            .map(|name| NodeName::new(name).map_err(|_| "silent"))
-            .collect::<Result<_, &'static str>>()?,
+        silent: names_in(&tree.silent, "silent")?,
     })
 }
 
@@ -129,6 +126,7 @@ fn block_out(block: &Block) -> wire::Block {
         amount: held.amount.to_be_bytes().to_vec(),
         said: said_out(held.said),
         disputed: held.disputed,
+        witnesses: names_out(&held.witnesses),
     };
     let spend = |(tx, held): (&TxHash, &Spend)| wire::Spend {
         tx: tx.0.to_vec(),
@@ -138,6 +136,7 @@ fn block_out(block: &Block) -> wire::Block {
         succeeded: held.succeeded,
         said: said_out(held.said),
         disputed: held.disputed,
+        witnesses: names_out(&held.witnesses),
     };
     wire::Block {
         chain: block.chain.as_str().to_owned(),
@@ -161,6 +160,7 @@ fn block_in(block: wire::Block) -> Result<Block, &'static str> {
             amount: Amount::from_be_bytes(fixed(&held.amount, "transfers.amount")?),
             said: said_in(held.said())?,
             disputed: held.disputed,
+            witnesses: names_in(&held.witnesses, "transfers.witnesses")?,
         };
         Ok(((TxHash(fixed(&held.tx, "transfers.tx")?), held.index), transfer))
     };
@@ -172,6 +172,7 @@ fn block_in(block: wire::Block) -> Result<Block, &'static str> {
             succeeded: held.succeeded,
             said: said_in(held.said())?,
             disputed: held.disputed,
+            witnesses: names_in(&held.witnesses, "spends.witnesses")?,
         };
         Ok((TxHash(fixed(&held.tx, "spends.tx")?), spend))
     };
@@ -185,6 +186,14 @@ fn block_in(block: wire::Block) -> Result<Block, &'static str> {
         transfers: block.transfers.into_iter().map(transfer).collect::<Result<_, &'static str>>()?,
         spends: block.spends.into_iter().map(spend).collect::<Result<_, &'static str>>()?,
     })
+}
+
+fn names_out(names: &BTreeSet<NodeName>) -> Vec<String> {
+    names.iter().map(|name| name.as_str().to_owned()).collect()
+}
+
+fn names_in(names: &[String], field: &'static str) -> Result<BTreeSet<NodeName>, &'static str> {
+    names.iter().map(|name| NodeName::new(name).map_err(|_| field)).collect()
 }
 
 fn at_out(at: BlockRef) -> wire::BlockRef {

@@ -175,13 +175,14 @@ impl Work<'_, '_> {
             }
             match block.transfers.get_mut(&(seen.tx, seen.index)) {
                 None => {
-                    block.transfers.insert((seen.tx, seen.index), Transfer::new(seen));
+                    block.transfers.insert((seen.tx, seen.index), Transfer::new(seen, &report.node));
                     news = true;
                 }
                 Some(held) if !held.disputed && !held.says(seen) => {
                     held.disputed = held.said != Said::Final;
                     contradicted = true;
                 }
+                Some(held) if held.says(seen) => news |= held.witnesses.insert(report.node.clone()),
                 Some(_) => {}
             }
         }
@@ -192,13 +193,14 @@ impl Work<'_, '_> {
             }
             match block.spends.get_mut(&seen.tx) {
                 None => {
-                    block.spends.insert(seen.tx, Spend::new(seen));
+                    block.spends.insert(seen.tx, Spend::new(seen, &report.node));
                     news = true;
                 }
                 Some(held) if !held.disputed && !held.says(seen) => {
                     held.disputed = held.said != Said::Final;
                     contradicted = true;
                 }
+                Some(held) if held.says(seen) => news |= held.witnesses.insert(report.node.clone()),
                 Some(_) => {}
             }
         }
@@ -297,7 +299,7 @@ impl Work<'_, '_> {
         let height = |name: &NodeName| {
             self.tree.nodes.get(name).and_then(|view| view.head).map_or(self.tree.floor, |head| head.number)
         };
-        let nodes: Vec<_> = std::iter::once(&self.rules.first).chain(&self.rules.others).cloned().collect();
+        let nodes: Vec<_> = self.rules.nodes().cloned().collect();
         let highest = nodes.iter().map(height).max().unwrap_or_default();
         let behind = |name: &NodeName| highest.saturating_sub(height(name)) > self.rules.kept;
         let silent: std::collections::BTreeSet<NodeName> = nodes.into_iter().filter(behind).collect();
@@ -325,7 +327,7 @@ fn parent_of(at: BlockRef, report: &BlockReport) -> Option<BlockRef> {
 }
 
 impl Transfer {
-    fn new(seen: &TransferSeen) -> Self {
+    fn new(seen: &TransferSeen, witness: &NodeName) -> Self {
         Self {
             from: seen.from,
             to: seen.to,
@@ -334,6 +336,7 @@ impl Transfer {
             amount: seen.amount,
             said: Said::Nothing,
             disputed: false,
+            witnesses: std::iter::once(witness.clone()).collect(),
         }
     }
 
@@ -347,7 +350,7 @@ impl Transfer {
 }
 
 impl Spend {
-    fn new(seen: &SpendSeen) -> Self {
+    fn new(seen: &SpendSeen, witness: &NodeName) -> Self {
         Self {
             wallet: seen.wallet,
             nonce: seen.nonce,
@@ -355,6 +358,7 @@ impl Spend {
             succeeded: seen.succeeded,
             said: Said::Nothing,
             disputed: false,
+            witnesses: std::iter::once(witness.clone()).collect(),
         }
     }
 

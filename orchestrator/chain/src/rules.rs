@@ -53,6 +53,11 @@ impl Rules {
 
     /// Whether `node` is one of the configured nodes.
     pub(crate) fn knows(&self, node: &NodeName) -> bool {
-        self.first == *node || self.others.contains(node)
+        self.nodes().any(|known| known == node)
+    }
+
+    /// Every configured node.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &NodeName> {
+        std::iter::once(&self.first).chain(&self.others)
     }
 }

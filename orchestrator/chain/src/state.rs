@@ -90,7 +90,7 @@ pub struct Block {
     pub time: Timestamp,
     /// Whether it is on the canonical branch.
     pub canonical: bool,
-    /// Whether the nodes' disagreement about this block was alarmed.
+    /// Whether the nodes' disagreement about this block, or about what is in it, was alarmed.
     pub alarmed: bool,
     /// Deposits by (transaction, index).
     pub transfers: BTreeMap<(TxHash, u32), Transfer>,
@@ -126,6 +126,8 @@ pub struct Transfer {
     pub said: Said,
     /// Reports of the same block contradict each other about it: it never becomes final.
     pub disputed: bool,
+    /// Nodes that say so. It becomes final only when every configured node does.
+    pub witnesses: BTreeSet<NodeName>,
 }
 
 /// A transaction from a wallet's hot address.
@@ -143,4 +145,6 @@ pub struct Spend {
     pub said: Said,
     /// Reports of the same block contradict each other about it: it never becomes final.
     pub disputed: bool,
+    /// Nodes that say so. It becomes final only when every configured node does.
+    pub witnesses: BTreeSet<NodeName>,
 }

@@ -96,9 +96,29 @@ fn nodes_that_disagree_credit_nothing_and_alarm_once() {
     // The second node comes round: the deposits become final.
     let mut healed = Vec::new();
     for number in 2..=8 {
-        healed.extend(facts(&shard.report(&empty("b", at(number, 0), at(number - 1, 0)))));
+        let report = empty("b", at(number, 0), at(number - 1, 0));
+        healed.extend(facts(&shard.report(&with(report, u8::try_from(number).unwrap(), "ETH"))));
     }
     assert_eq!(healed, ["final 2@2", "final 3@3", "final 4@4", "final 5@5", "final 6@6"]);
+}
+
+#[test]
+fn what_one_node_does_not_see_in_a_block_that_both_share_is_not_final_until_it_does() {
+    let mut shard = Shard::new(policy(&["a", "b"], 2, 2, 16));
+    let mut report = with(empty("a", at(1, 0), at(0, 0)), 1, "ETH");
+    report.spends.push(spend(8));
+    let mut told = facts(&shard.report(&report));
+    assert_eq!(told, ["seen 1@1", "spend seen 8@1"]);
+    told.clear();
+    for number in 1..=5 {
+        for node in ["a", "b"] {
+            told.extend(facts(&shard.report(&empty(node, at(number, 0), at(number - 1, 0)))));
+        }
+    }
+    assert_eq!(told, ["alarm: nodes disagree"], "neither the deposit nor the spend, and one call");
+    report.node = custos_domain::NodeName::new("b").unwrap();
+    assert_eq!(facts(&shard.report(&report)), ["final 1@1", "spend final 8@1"]);
+    assert_eq!(shard.report(&report).dropped, Some("repeat"));
 }
 
 #[test]
@@ -240,7 +260,8 @@ fn a_silent_node_calls_a_human_once_holds_finality_back_and_loses_nothing_when_i
     assert_eq!(said, ["seen 1@5", "alarm: silent eip155:31337/b"]);
     let mut back = Vec::new();
     for number in 2..=60 {
-        back.extend(facts(&shard.report(&empty("b", at(number, 0), at(number - 1, 0)))));
+        let report = empty("b", at(number, 0), at(number - 1, 0));
+        back.extend(facts(&shard.report(&if number == 5 { with(report, 1, "USDX") } else { report })));
     }
     assert_eq!(back, ["final 1@5"]);
     let kept = shard.state.keys().filter(|key| matches!(key, Key::Block(..))).count();
