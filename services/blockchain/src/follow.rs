@@ -1,10 +1,13 @@
 //! Follows one node's canonical chain and reports every block of it to the chain machine.
 //!
 //! Invariants: blocks are reported in the order of their parents and none is left out, from the cursor that the chain machine
-//! wrote (or the configured first block) on; a report is durable before the next block is asked for; the watch list is read to its
-//! end after a block is fetched and before it is matched, so that no address can have been handed out before a block that was
-//! matched without it. Nothing is kept on disk: after a crash blocks are reported again, which the chain machine adds up.
+//! wrote (or the configured first block) on; a stretch of blocks is durably reported before the next is asked for; the watch list
+//! is read to its end after the last block of a stretch is fetched and before the first is matched, so that no address can have
+//! been handed out before a block that was matched without it. Nothing is kept on disk: after a crash blocks are reported again,
+//! which the chain machine adds up.
 
+use std::cell::Cell;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,7 +17,7 @@ use custos_domain::{BlockHash, BlockRef, Timestamp};
 use custos_journal::{Journal, JournalError, Remedy};
 use custos_messages::chain::{BlockReport, ChainInput};
 use custos_messages::treasury::{TreasuryInput, Watching};
-use custos_messages::{Keyring, Mail, Source};
+use custos_messages::{Keyring, Mail, Source, TraceParent};
 use custos_runtime::metrics::Metrics;
 use custos_runtime::post::Post;
 use tokio::runtime::Handle;
@@ -24,7 +27,8 @@ use crate::branch::Branch;
 use crate::metrics::{FollowMetrics, NodeMetrics};
 use crate::node::{Block, Header, Node};
 use crate::nodes::{Chain, Nodes};
-use crate::scan::{Found, Scene, Tracing, scan};
+use crate::scan::{Found, Scene, Tracing};
+use crate::stretch;
 use crate::watch::WatchList;
 
 /// Transfers in one report: together far below the size of a record. A block with more is reported in several.
@@ -64,7 +68,7 @@ pub struct Follower {
     post: Post,
     watch: WatchList,
     branch: Option<Branch>,
-    tracing: Tracing,
+    tracing: Cell<Tracing>,
     metrics: NodeMetrics,
     lead_max: u64,
 }
@@ -89,7 +93,7 @@ pub fn followers(nodes: &Nodes, settings: &FollowSettings) -> Result<Vec<Followe
                 post: Post::new(&*journal, Arc::clone(&keyring), Source::Blockchain, settings.partitions)?,
                 watch: WatchList::open(chain.config.chain.clone(), journal, keyring, settings.metrics.clone())?,
                 branch: None,
-                tracing: Tracing::Unknown,
+                tracing: Cell::new(Tracing::Unknown),
                 metrics,
                 lead_max: settings.lead_max,
             });
@@ -156,25 +160,35 @@ impl Follower {
             return Ok(Progress::Idle);
         }
         let settled = self.watch.cursor().map_or(self.chain.config.start_block, |cursor| cursor.number);
-        if next > settled.saturating_add(self.lead_max) {
+        let last = head.number.min(settled.saturating_add(self.lead_max));
+        let Some(wanted) = last.checked_add(1).and_then(|end| NonZeroU64::new(end.saturating_sub(next))) else {
             self.announce(stop)?;
             return Ok(Progress::Idle);
-        }
-        let Some(block) = self.handle.block_on(self.node.block_at(next))? else { return Ok(Progress::Idle) };
-        if newest.is_some_and(|last| last.hash.0 != block.parent_hash.0) {
+        };
+        self.advance(next, wanted, stop)
+    }
+
+    /// Reports the stretch of blocks from `next` on.
+    fn advance(&mut self, next: u64, wanted: NonZeroU64, stop: &AtomicBool) -> Result<Progress, BlockchainError> {
+        let newest = self.branch.as_ref().and_then(Branch::newest);
+        let blocks = self.handle.block_on(stretch::fetch(&self.node, next, wanted))?;
+        let Some(first) = blocks.first() else { return Ok(Progress::Idle) };
+        if newest.is_some_and(|last| last.hash.0 != first.parent_hash.0) {
             return self.walk_back();
         }
         self.announce(stop)?;
-        let found = {
-            let Self { node, chain, watch, metrics, tracing, .. } = self;
-            let scene = Scene { node, config: &chain.config, watched: watch.watched(), metrics };
-            self.handle.block_on(scan(&scene, &block, tracing))?
-        };
-        self.report(&block, found, stop)?;
-        if let Some(branch) = &mut self.branch {
-            branch.push(block_ref(next, block.hash));
+        let Self { node, chain, watch, metrics, tracing, .. } = self;
+        let scene = Scene { node, config: &chain.config, watched: watch.watched(), metrics, tracing };
+        let found = self.handle.block_on(stretch::look_through(&scene, &blocks))?;
+        let mails: Vec<_> = blocks.iter().zip(found).flat_map(|(block, found)| self.reports(block, found)).collect();
+        insist(stop, || self.post.send_all(&mails))?;
+        for block in &blocks {
+            let at = block_ref(block.number.to(), block.hash);
+            if let Some(branch) = &mut self.branch {
+                branch.push(at);
+            }
+            self.metrics.reported(at.number);
         }
-        self.metrics.reported(next);
         Ok(Progress::Moved)
     }
 
@@ -249,8 +263,8 @@ impl Follower {
         Ok(())
     }
 
-    /// Reports a block; in several parts if there is much in it.
-    fn report(&self, block: &Block, found: Found, stop: &AtomicBool) -> Result<(), BlockchainError> {
+    /// The report of a block; in several parts if there is much in it.
+    fn reports(&self, block: &Block, found: Found) -> Vec<(Mail, Option<TraceParent>)> {
         let Found { transfers, spends } = found;
         let mut parts: Vec<Vec<_>> = transfers.chunks(TRANSFERS_MAX).map(<[_]>::to_vec).collect();
         if parts.is_empty() {
@@ -258,7 +272,7 @@ impl Follower {
         }
         let number: u64 = block.number.to();
         let mut spends = Some(spends);
-        let mails: Vec<_> = parts
+        parts
             .into_iter()
             .map(|transfers| BlockReport {
                 node: self.node.name().clone(),
@@ -270,9 +284,7 @@ impl Follower {
                 spends: spends.take().unwrap_or_default(),
             })
             .map(|report| (Mail::Chain(ChainInput::Block(Box::new(report))), None))
-            .collect();
-        insist(stop, || self.post.send_all(&mails))?;
-        Ok(())
+            .collect()
     }
 }
 

@@ -16,6 +16,7 @@ mod nodes;
 mod reader;
 mod scan;
 mod settings;
+mod stretch;
 mod tokens;
 mod verdict;
 mod watch;

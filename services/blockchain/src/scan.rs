@@ -3,6 +3,7 @@
 //! Everything is read by the block's hash, so that a reorganisation in between cannot mix two branches. Amounts of more than 128
 //! bits are not reported, and counted.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use alloy::primitives::{Address, B256, U256};
@@ -27,6 +28,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) config: &'a ChainConfig,
     pub(crate) watched: &'a BTreeMap<Address, WatchedAddress>,
     pub(crate) metrics: &'a NodeMetrics,
+    /// Learned by whichever block of a stretch shows it first.
+    pub(crate) tracing: &'a Cell<Tracing>,
 }
 
 /// Money that came to one of our addresses.
@@ -58,12 +61,12 @@ pub(crate) struct Found {
 }
 
 /// Looks through `block`.
-pub(crate) async fn scan(scene: &Scene<'_>, block: &Block, tracing: &mut Tracing) -> Result<Found, BlockchainError> {
+pub(crate) async fn scan(scene: &Scene<'_>, block: &Block) -> Result<Found, BlockchainError> {
     if block.transactions.is_empty() || scene.watched.is_empty() {
         return Ok(Found::default());
     }
     let receipts = scene.node.receipts(block).await?;
-    let mut moves = ether(scene, block, &receipts, tracing).await?;
+    let mut moves = ether(scene, block, &receipts).await?;
     moves.extend(tokens::transfers(scene, block, &receipts).await?);
     let mut transfers: Vec<TransferSeen> = moves.into_iter().filter_map(|one| seen(scene, block, one)).collect();
     transfers.sort_by_key(|seen| (seen.tx, seen.index));
@@ -88,14 +91,9 @@ fn seen(scene: &Scene<'_>, block: &Block, one: Move) -> Option<TransferSeen> {
     })
 }
 
-async fn ether(
-    scene: &Scene<'_>,
-    block: &Block,
-    receipts: &[Receipt],
-    tracing: &mut Tracing,
-) -> Result<Vec<Move>, BlockchainError> {
+async fn ether(scene: &Scene<'_>, block: &Block, receipts: &[Receipt]) -> Result<Vec<Move>, BlockchainError> {
     let code_ran = receipts.iter().any(|receipt| receipt.gas_used.to::<u64>() > PLAIN_GAS);
-    if code_ran && let Some(moves) = traced(scene, block, receipts, tracing).await? {
+    if code_ran && let Some(moves) = traced(scene, block, receipts).await? {
         return Ok(moves);
     }
     let plain = block.transactions.iter().zip(receipts).filter_map(|(tx, receipt)| {
@@ -108,23 +106,24 @@ async fn ether(
 }
 
 /// Ether by call traces; `None` when the node has none.
-async fn traced(
-    scene: &Scene<'_>,
-    block: &Block,
-    receipts: &[Receipt],
-    tracing: &mut Tracing,
-) -> Result<Option<Vec<Move>>, BlockchainError> {
+async fn traced(scene: &Scene<'_>, block: &Block, receipts: &[Receipt]) -> Result<Option<Vec<Move>>, BlockchainError> {
     let method = "debug_traceBlockByHash";
-    if *tracing == Tracing::Absent {
+    if scene.tracing.get() == Tracing::Absent {
         return Ok(None);
     }
-    let Some(text) = scene.node.traces(block).await? else {
-        if *tracing == Tracing::Offered {
+    let answer = scene.node.traces(block).await?;
+    // Another block may have taught it meanwhile.
+    let Some(text) = answer else {
+        if scene.tracing.get() == Tracing::Offered {
             return Err(scene.node.nonsense(method, "a node that traced before says that it cannot"));
         }
-        tracing::warn!(node = scene.node.name().as_str(), "the node does not trace: ether sent by contracts is not seen");
-        scene.metrics.traces(false);
-        *tracing = Tracing::Absent;
+        if scene.tracing.replace(Tracing::Absent) == Tracing::Unknown {
+            tracing::warn!(
+                node = scene.node.name().as_str(),
+                "the node does not trace: ether sent by contracts is not seen"
+            );
+            scene.metrics.traces(false);
+        }
         return Ok(None);
     };
     let traces = frames::read(text.get().to_owned()).await?.map_err(|problem| scene.node.nonsense(method, problem))?;
@@ -133,9 +132,13 @@ async fn traced(
     if traces.len() != receipts.len() || !traces.iter().zip(receipts).all(same) {
         return Err(scene.node.nonsense(method, format!("not the transactions of {}", block.hash)));
     }
-    if *tracing == Tracing::Unknown {
+    let known = scene.tracing.replace(Tracing::Offered);
+    if known != Tracing::Offered {
         scene.metrics.traces(true);
-        *tracing = Tracing::Offered;
+    }
+    if known == Tracing::Absent {
+        // Blocks of this stretch were looked through without traces.
+        return Err(scene.node.nonsense(method, "a node that said that it cannot trace does"));
     }
     let moves = traces.into_iter().zip(receipts).filter(|(_, receipt)| succeeded(receipt)).flat_map(|(trace, receipt)| {
         trace.moves.into_iter().filter(|one| scene.watched.contains_key(&one.to)).map(|one| Move {

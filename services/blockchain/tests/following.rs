@@ -2,6 +2,9 @@
 
 mod fixture;
 
+use std::collections::BTreeSet;
+use std::time::Instant;
+
 use alloy::primitives::{Address, Bytes, TxKind, U256, keccak256};
 use custos_devchain::{Dropped, Lies, Request, dev_address, dev_key};
 use custos_domain::Amount;
@@ -335,4 +338,52 @@ fn a_follower_starts_while_its_node_is_silent_and_goes_on_when_it_speaks() {
     assert!(world.reports().is_empty());
     world.dev.set_lies(Lies::default());
     assert_eq!(world.reported().len(), 1);
+}
+
+#[test]
+fn blocks_that_wait_are_fetched_and_reported_several_at_a_time() {
+    const BLOCKS: u64 = 200;
+    let world = world();
+    world.watch(DEPOSIT, "ada", AddressRole::Deposit);
+    let paid: Vec<_> = (1..=BLOCKS)
+        .map(|number| {
+            let tx = world.dev.send_ether(DEPOSIT, wei(number)).unwrap();
+            world.dev.mine();
+            (number, tx.0)
+        })
+        .collect();
+    world.dev.set_lies(Lies { delay_ms: 5, ..Lies::default() });
+    world.dev.clear_requests();
+    let begun = Instant::now();
+    let _running = world.follow();
+    let seen = transfers(&world.reported());
+    eprintln!("{:.0} blocks a second", 200.0 / begun.elapsed().as_secs_f64());
+    assert_eq!(seen.iter().map(|(number, seen)| (*number, seen.tx.0)).collect::<Vec<_>>(), paid);
+    let asked = world.dev.requests();
+    let last = asked.iter().rposition(|request| request.method == "eth_getBlockReceipts").unwrap();
+    let latest = |request: &&Request| request.method == "eth_getBlockByNumber" && request.params[0] == "latest";
+    let looks = asked[..last].iter().filter(latest).count();
+    assert!(looks <= 10, "the node was asked {looks} times how far it is, for {BLOCKS} blocks");
+}
+
+#[test]
+fn every_report_stands_on_one_before_it_while_the_chain_is_reorganised_again_and_again() {
+    let world = world();
+    world.watch(DEPOSIT, "ada", AddressRole::Deposit);
+    world.dev.mine_n(300);
+    let _running = world.follow();
+    for depth in [1, 40, 7, 90, 2, 33, 64, 5, 31, 12] {
+        let before = world.reports().len();
+        world.dev.replace(depth, Dropped::Lose, &[]).unwrap();
+        world.dev.send_ether(DEPOSIT, wei(depth)).unwrap();
+        world.dev.mine();
+        until(|| (world.reports().len() > before).then_some(()));
+    }
+    let reports = world.reported();
+    let mut known = BTreeSet::from([world.block(0).hash]);
+    for report in &reports {
+        assert!(known.contains(&report.parent), "block {} stands on nothing", report.block.number);
+        known.insert(report.block.hash);
+    }
+    assert!((1..=world.head().number).all(|number| known.contains(&world.block(number).hash)));
 }
