@@ -14,7 +14,8 @@ use custos_projector::Projector;
 use custos_runtime::health::Condition;
 use custos_runtime::host::{HostSettings, Inspect, run_host};
 use custos_runtime::ops::ChainReader;
-use custos_runtime::serve::{ServeSettings, run_service};
+use custos_runtime::pace::Clock;
+use custos_runtime::serve::{ServeSettings, Work, run_service};
 use custos_runtime::service::Service;
 use custos_runtime::shard::ShardSettings;
 use custos_saga::machine::Machine;
@@ -197,7 +198,8 @@ where
         keyring: Arc::clone(&stage.keyring),
         partitions: stage.config.provision.partitions,
         metrics: stage.metrics.clone(),
-        handle: stage.handle.clone(),
+        work: Work::Tokio(stage.handle.clone()),
+        clock: Clock::HOST,
         parallel: PARALLEL,
     };
     let (service, stop) = (Arc::new(service), stage.flag());

@@ -1,27 +1,28 @@
-//! The host of a machine: joins the machine's group, runs a thread for each shard that it is given, and gives shards up in time.
+//! The host of a machine: joins the machine's group, runs each shard that it is given (on a thread, or in its own turns), and gives
+//! shards up in time.
 //!
 //! Invariants: membership only assigns, the log fences. A fenced shard is taken again only under a newer assignment; an
 //! undecided one is taken over again at once; one that cannot be taken over stands still, pages, and does not disturb the others.
 
+mod holding;
+
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use custos_journal::{Assignment, Journal, JournalError, Membership};
-use custos_messages::{Keyring, ShardName, Source};
+use custos_messages::Keyring;
 use custos_saga::machine::Machine;
 
+use self::holding::Holding;
 use crate::metrics::Metrics;
 use crate::observer::Observer;
-use crate::ops::{Answer, Desk, Fact};
-use crate::shard::{
-    Condition, HeadStart, Identity, Progress, Question, ShardContext, ShardSettings, ShardStop, chain, run_shard,
-};
-use crate::standby::{Handover, Standby, StandbySettings};
+use crate::ops::Desk;
+use crate::pace::{Hands, Turn, turn_until, wait};
+use crate::shard::{Progress, ShardSettings, chain};
+use crate::standby::{Standby, StandbySettings};
 
 /// Everything that a host needs.
 pub struct HostSettings<M: Machine> {
@@ -68,10 +69,29 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How often the group is told how far shards have come.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 
-struct Held {
+/// A host in the group.
+pub struct Host<M: Machine> {
+    settings: HostSettings<M>,
+    desk: Desk,
+    membership: Box<dyn Membership>,
+    held: BTreeMap<u32, Held<M>>,
+    /// Has a thread of its own, so there is none where there are no threads.
+    _observer: Option<Observer>,
+    standby: Option<Standby>,
+    noted: Instant,
+    /// Whose turn is next, where the host runs its shards itself: the membership's and the standby's at zero, then the shards'.
+    turn: u32,
+}
+
+struct Held<M: Machine> {
     progress: Progress,
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    hands: Runner<M>,
+}
+
+enum Runner<M: Machine> {
+    Thread(JoinHandle<()>),
+    Own(Box<Holding<M>>),
 }
 
 /// Runs the host until `stop` is raised; then gives every shard up.
@@ -79,74 +99,148 @@ struct Held {
 /// # Errors
 /// The group cannot be joined, or does not let go of what it revoked. Every shard is given up before this returns.
 pub fn run_host<M: Machine>(settings: &HostSettings<M>, desk: &Desk, stop: &AtomicBool) -> Result<(), JournalError> {
-    let observer = Observer::start(Arc::clone(&settings.journal), M::KIND, desk.clone(), settings.metrics.clone())
-        .map_err(no_thread)?;
-    let standby = standby(settings).map_err(no_thread)?;
-    let mut membership = settings.journal.join(M::KIND, &settings.member)?;
-    let mut held: BTreeMap<u32, Held> = BTreeMap::new();
-    let take = |partition| take(settings, desk, partition, standby.as_ref().map(Standby::handover));
-    let ended = follow::<M>(&take, stop, &mut *membership, &mut held);
-    let all: Vec<u32> = held.keys().copied().collect();
-    give_up(&mut held, &all);
-    drop(observer);
-    ended
+    let mut host = Host::open(settings.clone(), desk.clone())?;
+    turn_until(stop, || host.look(LOOK))
 }
 
 fn no_thread(error: std::io::Error) -> JournalError {
     JournalError::Unavailable { operation: "start a thread", reason: error.to_string() }
 }
 
-/// Follows the assignment until `stop` is raised. What is still held at the end, also after an error, is the caller's to give up.
-fn follow<M: Machine>(
-    take: &dyn Fn(u32) -> Held,
-    stop: &AtomicBool,
-    membership: &mut dyn Membership,
-    held: &mut BTreeMap<u32, Held>,
-) -> Result<(), JournalError> {
-    let mut noted = Instant::now();
-    while !stop.load(Ordering::Acquire) {
-        if noted.elapsed() >= NOTE_EVERY {
-            noted = Instant::now();
-            note(membership, held);
+impl<M: Machine> Host<M> {
+    /// Joins the group.
+    ///
+    /// # Errors
+    /// The group cannot be joined, or there is no thread.
+    pub fn open(settings: HostSettings<M>, desk: Desk) -> Result<Self, JournalError> {
+        let observer = match settings.shard.hands {
+            Hands::Threads => {
+                let (journal, metrics) = (Arc::clone(&settings.journal), settings.metrics.clone());
+                Some(Observer::start(journal, M::KIND, desk.clone(), metrics).map_err(no_thread)?)
+            }
+            Hands::Own => None,
+        };
+        let standby = standby(&settings).map_err(no_thread)?;
+        let membership = settings.journal.join(M::KIND, &settings.member)?;
+        let noted = settings.shard.clock.now();
+        Ok(Self { settings, desk, membership, held: BTreeMap::new(), _observer: observer, standby, noted, turn: 0 })
+    }
+
+    /// Follows the assignment for one turn, waiting at most `patience` for a change of it.
+    ///
+    /// # Errors
+    /// The group does not let go of what it revoked.
+    pub fn look(&mut self, patience: Duration) -> Result<Turn, JournalError> {
+        let clock = self.settings.shard.clock.clone();
+        if clock.since(self.noted) >= NOTE_EVERY {
+            self.noted = clock.now();
+            self.note();
         }
-        match membership.poll(LOOK) {
+        match self.membership.poll(patience) {
             Ok(Some(Assignment::Gained(partitions))) => {
                 for partition in partitions {
-                    give_up(held, &[partition]);
-                    held.insert(partition, take(partition));
+                    self.give_up(&[partition]);
+                    let taken = self.take(partition);
+                    self.held.insert(partition, taken);
                 }
             }
             Ok(Some(Assignment::Revoked(partitions))) => {
-                give_up(held, &partitions);
-                membership.released(&partitions)?;
+                self.give_up(&partitions);
+                self.membership.released(&partitions)?;
             }
-            Ok(Some(Assignment::Lost(partitions))) => give_up(held, &partitions),
+            Ok(Some(Assignment::Lost(partitions))) => self.give_up(&partitions),
             Ok(None) => {}
             Err(error) => {
                 tracing::warn!(machine = M::KIND.name(), error = %chain(&error), "the group does not answer");
-                std::thread::sleep(PAUSE);
+                return Ok(Turn::Wait(PAUSE));
+            }
+        }
+        Ok(Turn::Again)
+    }
+
+    /// One turn of a host that runs its shards itself: of the membership and the standby, or of one shard. Never waits.
+    ///
+    /// # Errors
+    /// As for [`Self::look`].
+    pub fn step(&mut self) -> Result<Turn, JournalError> {
+        let due = self.held.range(self.turn..).next().map(|(partition, _)| *partition);
+        let Some(partition) = due else {
+            self.turn = 0;
+            if let Some(standby) = &mut self.standby {
+                standby.step();
+            }
+            return self.look(Duration::ZERO).map(|turn| match turn {
+                Turn::Again => Turn::Wait(LOOK),
+                wait @ Turn::Wait(_) => wait,
+            });
+        };
+        self.turn = partition.saturating_add(1);
+        let Some(Held { hands: Runner::Own(holding), .. }) = self.held.get_mut(&partition) else { return Ok(Turn::Again) };
+        match holding.step() {
+            holding::Held::On(turn) => Ok(turn),
+            // Nothing of it is left but its place, which the group may give to somebody else or to this host again.
+            holding::Held::Over => {
+                self.held.remove(&partition);
+                Ok(Turn::Again)
             }
         }
     }
-    Ok(())
+
+    /// Where the shards stand that are held here.
+    #[must_use]
+    pub fn standing(&self) -> BTreeMap<u32, crate::shard::Standing> {
+        self.held.iter().map(|(partition, held)| (*partition, held.progress.standing())).collect()
+    }
+
+    /// Tells the group how far the shards have come. Only lag tools read it.
+    fn note(&mut self) {
+        for (partition, shard) in &self.held {
+            if let Some(place) = shard.progress.standing().place {
+                self.membership.note(*partition, place.next);
+            }
+        }
+    }
+
+    fn give_up(&mut self, partitions: &[u32]) {
+        let leaving: Vec<Held<M>> = partitions.iter().filter_map(|partition| self.held.remove(partition)).collect();
+        leaving.iter().for_each(|shard| shard.stop.store(true, Ordering::Release));
+        for shard in leaving {
+            if let Runner::Thread(thread) = shard.hands
+                && thread.join().is_err()
+            {
+                tracing::error!("a shard's thread panicked");
+            }
+        }
+    }
+
+    fn take(&self, partition: u32) -> Held<M> {
+        let (stop, progress) = (Arc::new(AtomicBool::new(false)), Progress::default());
+        let handover = self.standby.as_ref().map(Standby::handover);
+        let (settings, desk) = (self.settings.clone(), self.desk.clone());
+        let (seen, shown) = (Arc::clone(&stop), progress.clone());
+        let hold = move || Holding::new(settings, desk, partition, handover, (seen, shown));
+        let hands = match self.settings.shard.hands {
+            Hands::Threads => Runner::Thread(std::thread::spawn(move || run(hold()))),
+            Hands::Own => Runner::Own(Box::new(hold())),
+        };
+        Held { progress, stop, hands }
+    }
 }
 
-/// Tells the group how far the shards have come. Only lag tools read it.
-fn note(membership: &mut dyn Membership, held: &BTreeMap<u32, Held>) {
-    for (partition, shard) in held {
-        if let Some(place) = shard.progress.standing().place {
-            membership.note(*partition, place.next);
+/// Runs a shard on the calling thread until it is not held any more.
+fn run<M: Machine>(mut holding: Holding<M>) {
+    let stop = holding.order();
+    while let holding::Held::On(turn) = holding.step() {
+        if let Turn::Wait(span) = turn {
+            wait(&stop, span);
         }
     }
 }
 
-fn give_up(held: &mut BTreeMap<u32, Held>, partitions: &[u32]) {
-    let leaving: Vec<Held> = partitions.iter().filter_map(|partition| held.remove(partition)).collect();
-    leaving.iter().for_each(|shard| shard.stop.store(true, Ordering::Release));
-    for shard in leaving {
-        if shard.thread.join().is_err() {
-            tracing::error!("a shard's thread panicked");
-        }
+impl<M: Machine> Drop for Host<M> {
+    fn drop(&mut self) {
+        let all: Vec<u32> = self.held.keys().copied().collect();
+        self.give_up(&all);
     }
 }
 
@@ -156,103 +250,5 @@ fn standby<M: Machine>(settings: &HostSettings<M>) -> std::io::Result<Option<Sta
         return Ok(None);
     }
     let (journal, metrics) = (Arc::clone(&settings.journal), settings.metrics.standby(M::KIND));
-    Standby::start(journal, (M::KIND, settings.partitions), settings.standby.clone(), metrics).map(Some)
-}
-
-fn take<M: Machine>(settings: &HostSettings<M>, desk: &Desk, partition: u32, handover: Option<Handover>) -> Held {
-    let stop = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&stop);
-    let (settings, desk) = (settings.clone(), desk.clone());
-    let progress = Progress::default();
-    let shown = progress.clone();
-    let thread = std::thread::spawn(move || {
-        let known = handover.clone().map(|handover| -> HeadStart { Arc::new(move || handover.take(partition)) });
-        hold(&settings, &desk, partition, (&seen, &shown, known));
-        if let Some(handover) = handover {
-            handover.release(partition);
-        }
-    });
-    Held { progress, stop, thread }
-}
-
-/// Holds one shard until it is told to stop, is fenced, or cannot go on.
-fn hold<M: Machine>(
-    settings: &HostSettings<M>,
-    desk: &Desk,
-    partition: u32,
-    (stop, progress, head_start): (&Arc<AtomicBool>, &Progress, Option<HeadStart>),
-) {
-    let shard = ShardName { machine: M::KIND, partition };
-    let metrics = settings.metrics.shard(shard);
-    metrics.owned(true);
-    desk.show(shard, progress.clone());
-    while !stop.load(Ordering::Acquire) {
-        let (ask, questions) = channel();
-        desk.open(shard, inspector::<M>(ask, settings.inspect));
-        let context = ShardContext::<M> {
-            journal: Arc::clone(&settings.journal),
-            identity: Identity {
-                shard,
-                partitions: settings.partitions,
-                source: source_of(shard),
-                keyring: Arc::clone(&settings.keyring),
-                ahead: settings.shard.ahead,
-            },
-            settings: settings.shard.clone(),
-            stop: Arc::clone(stop),
-            questions,
-            metrics: metrics.clone(),
-            head_start: head_start.clone(),
-            progress: progress.clone(),
-        };
-        // A machine that panics would panic again on the same input: the shard stands still and pages, like any other halt.
-        let ended = catch_unwind(AssertUnwindSafe(|| run_shard(&context))).unwrap_or(ShardStop::Panicked);
-        desk.close(shard);
-        match ended {
-            ShardStop::Released => break,
-            ShardStop::Fenced(error) => {
-                tracing::warn!(%shard, error = %chain(&error), "another owner has the shard; waiting for a newer assignment");
-                break;
-            }
-            ShardStop::TakeOver(error) => {
-                tracing::warn!(%shard, error = %chain(&error), "taking the shard over again");
-                std::thread::sleep(PAUSE / 5);
-            }
-            ShardStop::CourierLost => std::thread::sleep(PAUSE),
-            refused => {
-                metrics.halted(true);
-                progress.become_condition(Condition::Halted(chain(&refused)));
-                tracing::error!(%shard, code = "CUST-0001", error = %chain(&refused), "the shard stands still: a human must look");
-                while !stop.load(Ordering::Acquire) {
-                    std::thread::sleep(LOOK);
-                }
-                metrics.halted(false);
-            }
-        }
-    }
-    desk.hide(shard);
-    metrics.owned(false);
-}
-
-const fn source_of(shard: ShardName) -> Source {
-    match shard.machine {
-        custos_messages::Machine::Accounts => Source::Accounts,
-        custos_messages::Machine::Treasury => Source::Treasury,
-        custos_messages::Machine::Chain => Source::Chain,
-    }
-}
-
-/// Turns an operator's subject into a question on the shard's own thread.
-fn inspector<M: Machine>(ask: Sender<Question<M>>, inspect: Inspect<M>) -> Answer {
-    let ask = Mutex::new(ask);
-    Arc::new(move |subject: String| {
-        let (tell, told) = channel();
-        let question: Question<M> = Box::new(move |state| {
-            let facts = inspect(state, &subject).into_iter().map(|(name, value)| Fact { name, value }).collect();
-            // Nobody waits any more if this fails.
-            drop(tell.send(facts));
-        });
-        ask.lock().unwrap_or_else(PoisonError::into_inner).send(question).ok()?;
-        told.recv_timeout(Duration::from_secs(5)).ok()
-    })
+    Standby::open(journal, (M::KIND, settings.partitions), settings.standby.clone(), metrics).map(Some)
 }

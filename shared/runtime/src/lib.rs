@@ -11,6 +11,7 @@ pub mod host;
 pub mod metrics;
 mod observer;
 pub mod ops;
+pub mod pace;
 pub mod post;
 pub mod quarantine;
 pub mod replay;

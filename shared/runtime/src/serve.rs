@@ -3,18 +3,20 @@
 //! Invariants: a command is acknowledged only after its replies are durable; a record that cannot be read or is not authentic is
 //! put aside with its reason before it is acknowledged; a command that has to wait is tried again, with a pause that grows to a bound.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use custos_journal::{Entry, Journal, JournalError, Remedy};
+use custos_journal::{Entry, Feed, Journal, JournalError, Remedy};
 use custos_messages::{Envelope, Keyring, Mail, Rejection, TraceParent};
-use futures::StreamExt;
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use tokio::runtime::Handle;
 use tracing::Instrument;
 
 use crate::metrics::Metrics;
+use crate::pace::{Clock, Turn, turn_until};
 use crate::post::Post;
 use crate::quarantine::Quarantine;
 use crate::service::{Service, Setback};
@@ -33,9 +35,20 @@ pub struct ServeSettings {
     /// Counters.
     pub metrics: Metrics,
     /// Where its asynchronous work runs.
-    pub handle: Handle,
+    pub work: Work,
+    /// Whose time it runs on.
+    pub clock: Clock,
     /// Commands dealt with at the same time.
     pub parallel: usize,
+}
+
+/// Where a service's asynchronous work runs.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// On this runtime; a turn of the loop waits until every command is answered.
+    Tokio(Handle),
+    /// In the loop's own turns: nothing that a command waits for needs a runtime. A turn never waits.
+    Own,
 }
 
 /// Why a service stopped.
@@ -68,32 +81,144 @@ pub fn run_service<S: Service>(service: &Arc<S>, settings: &ServeSettings, stop:
 where
     S::Command: Clone,
 {
-    let mut feed = settings.journal.consume(S::COMMANDS, S::NAME)?;
-    let post = Post::new(&*settings.journal, Arc::clone(&settings.keyring), S::SOURCE, settings.partitions)?;
-    let quarantine = Quarantine::open(&*settings.journal, settings.metrics.clone(), S::NAME)?;
-    while !stop.load(Ordering::Acquire) {
-        let entries = match feed.poll(MOST, LOOK) {
-            Ok(entries) => entries,
-            Err(error) if error.remedy() == Remedy::Retry => {
-                tracing::warn!(service = S::NAME, error = %chain(&error), "the log does not answer");
-                std::thread::sleep(LOOK);
-                continue;
+    let mut serving = Serving::open(Arc::clone(service), settings.clone(), Arc::clone(stop))?;
+    turn_until(stop, || serving.step())
+}
+
+/// A service at work, turn by turn.
+pub struct Serving<S: Service> {
+    service: Arc<S>,
+    settings: ServeSettings,
+    stop: Arc<AtomicBool>,
+    feed: Box<dyn Feed>,
+    post: Post,
+    quarantine: Quarantine,
+    /// What cannot be read, to be put aside.
+    poison: VecDeque<(Entry, Rejection)>,
+    /// Commands that are being answered.
+    answers: Option<Answers>,
+    /// Replies that are not durable yet.
+    owed: Replies,
+    /// What is to be acknowledged once all of that is done.
+    done: BTreeMap<u32, u64>,
+}
+
+type Answers = Pin<Box<dyn Stream<Item = Vec<Result<Option<Replies>, ServeStop>>> + Send>>;
+
+impl<S: Service> Serving<S>
+where
+    S::Command: Clone,
+{
+    /// Joins the service's group.
+    ///
+    /// # Errors
+    /// The log cannot be used.
+    pub fn open(service: Arc<S>, settings: ServeSettings, stop: Arc<AtomicBool>) -> Result<Self, ServeStop> {
+        let feed = settings.journal.consume(S::COMMANDS, S::NAME)?;
+        let post = Post::new(&*settings.journal, Arc::clone(&settings.keyring), S::SOURCE, settings.partitions)?;
+        let quarantine = Quarantine::open(&*settings.journal, settings.metrics.clone(), S::NAME)?;
+        let (poison, owed, done) = (VecDeque::new(), Replies::new(), BTreeMap::new());
+        Ok(Self { service, settings, stop, feed, post, quarantine, poison, answers: None, owed, done })
+    }
+
+    /// One turn: what is begun is ended, else commands are taken. A call of the log that may succeed later is made again then.
+    ///
+    /// # Errors
+    /// The log cannot be used, or the service halts.
+    pub fn step(&mut self) -> Result<Turn, ServeStop> {
+        match self.turn() {
+            Err(ServeStop::Log(error)) if error.remedy() == Remedy::Retry => {
+                tracing::warn!(service = S::NAME, error = %chain(&error), "the log does not answer, or does not take what was said");
+                Ok(Turn::Wait(FIRST_PAUSE))
             }
-            Err(error) => return Err(error.into()),
-        };
-        let done: BTreeMap<u32, u64> = entries.iter().map(|entry| (entry.partition, entry.offset)).collect();
-        let (commands, poison) = sort::<S>(settings, entries);
-        for (entry, rejection) in poison {
-            insist(stop, || quarantine.reject(S::COMMANDS, &entry, &rejection))?;
-        }
-        if answer_all(service, settings, commands, stop, &post)? == Answered::Interrupted {
-            return Ok(());
-        }
-        for (partition, offset) in done {
-            insist(stop, || feed.acknowledge(partition, offset))?;
+            turned => turned,
         }
     }
-    Ok(())
+
+    fn turn(&mut self) -> Result<Turn, ServeStop> {
+        if self.done.is_empty() {
+            let patience = if matches!(self.settings.work, Work::Own) { Duration::ZERO } else { LOOK };
+            let entries = self.feed.poll(MOST, patience)?;
+            if entries.is_empty() {
+                return Ok(if patience.is_zero() { Turn::Wait(LOOK) } else { Turn::Again });
+            }
+            self.done = entries.iter().map(|entry| (entry.partition, entry.offset)).collect();
+            let (commands, poison) = sort::<S>(&self.settings, entries);
+            self.poison = poison.into();
+            self.answers = Some(self.answer_all(commands));
+        }
+        while let Some((entry, rejection)) = self.poison.front() {
+            self.quarantine.reject(S::COMMANDS, entry, rejection)?;
+            self.poison.pop_front();
+        }
+        if let Some(turn) = self.reply()? {
+            return Ok(turn);
+        }
+        while let Some((partition, offset)) = self.done.first_key_value() {
+            self.feed.acknowledge(*partition, *offset)?;
+            self.done.pop_first();
+        }
+        Ok(Turn::Again)
+    }
+
+    /// Posts replies as soon as they are there, so that a command that has to wait holds back no other's. `None`: all are durable.
+    fn reply(&mut self) -> Result<Option<Turn>, ServeStop> {
+        loop {
+            if !self.owed.is_empty() {
+                self.post.send_all(&self.owed)?;
+                self.owed.clear();
+            }
+            let Some(answers) = &mut self.answers else { return Ok(None) };
+            let some = match &self.settings.work {
+                Work::Tokio(handle) => handle.block_on(answers.next()),
+                Work::Own => match answers.next().now_or_never() {
+                    Some(some) => some,
+                    None => return Ok(Some(Turn::Wait(FIRST_PAUSE))),
+                },
+            };
+            let Some(some) = some else {
+                self.answers = None;
+                continue;
+            };
+            let (mut halted, mut interrupted) = (None, false);
+            for answered in some {
+                match answered {
+                    Ok(Some(more)) => self.owed.extend(more),
+                    Ok(None) => interrupted = true,
+                    Err(stop) => halted = Some(stop),
+                }
+            }
+            if let Some(halted) = halted {
+                self.last_words();
+                return Err(halted);
+            }
+            if interrupted {
+                self.last_words();
+                // Nothing is acknowledged: whoever takes the partition over answers all of it again.
+                return Ok(Some(Turn::Wait(FIRST_PAUSE)));
+            }
+        }
+    }
+
+    /// Says what was answered before the end, if the log takes it: nothing of it is acknowledged, so it will be answered again.
+    fn last_words(&mut self) {
+        if !self.owed.is_empty()
+            && let Err(error) = self.post.send_all(&std::mem::take(&mut self.owed))
+        {
+            tracing::warn!(service = S::NAME, error = %chain(&error), "what was said last is not in the log");
+        }
+    }
+
+    fn answer_all(&self, commands: Vec<(Envelope, S::Command)>) -> Answers {
+        let (service, settings, stop) = (Arc::clone(&self.service), self.settings.clone(), Arc::clone(&self.stop));
+        let parallel = settings.parallel.max(1);
+        let answers = commands.into_iter().map(move |(envelope, command)| {
+            let span = tracing::info_span!("process", service = S::NAME, kind = %envelope.kind, id = ?envelope.id);
+            adopt_trace(&span, envelope.trace.as_ref());
+            answer(Arc::clone(&service), settings.clone(), command, Arc::clone(&stop)).instrument(span)
+        });
+        Box::pin(futures::stream::iter(answers).buffer_unordered(parallel).ready_chunks(MOST))
+    }
 }
 
 type Sorted<C> = (Vec<(Envelope, C)>, Vec<(Entry, Rejection)>);
@@ -117,73 +242,13 @@ fn sort<S: Service>(settings: &ServeSettings, entries: Vec<Entry>) -> Sorted<S::
     (commands, poison)
 }
 
-/// The same call until it succeeds, `stop` is raised, or the error does not pass.
-fn insist(stop: &AtomicBool, mut call: impl FnMut() -> Result<(), JournalError>) -> Result<(), JournalError> {
-    loop {
-        match call() {
-            Err(error) if error.remedy() == Remedy::Retry && !stop.load(Ordering::Acquire) => {
-                tracing::warn!(error = %chain(&error), "the log does not take what was said");
-                std::thread::sleep(FIRST_PAUSE);
-            }
-            other => return other,
-        }
-    }
-}
-
 type Replies = Vec<(Mail, Option<TraceParent>)>;
 
-#[derive(PartialEq, Eq)]
-enum Answered {
-    /// Every command, and every reply is durable.
-    All,
-    /// `stop` was raised before the end.
-    Interrupted,
-}
-
-/// Answers all commands. Replies leave as soon as they are there, so that a command that has to wait holds back no other's.
-fn answer_all<S: Service>(
-    service: &Arc<S>,
-    settings: &ServeSettings,
-    commands: Vec<(Envelope, S::Command)>,
-    stop: &Arc<AtomicBool>,
-    post: &Post,
-) -> Result<Answered, ServeStop>
-where
-    S::Command: Clone,
-{
-    let answers = commands.into_iter().map(|(envelope, command)| {
-        let span = tracing::info_span!("process", service = S::NAME, kind = %envelope.kind, id = ?envelope.id);
-        adopt_trace(&span, envelope.trace.as_ref());
-        answer(service, settings, command, stop).instrument(span)
-    });
-    let answers = futures::stream::iter(answers).buffer_unordered(settings.parallel.max(1)).ready_chunks(MOST);
-    let mut answers = std::pin::pin!(answers);
-    while let Some(some) = settings.handle.block_on(answers.next()) {
-        let (mut replies, mut halted, mut interrupted) = (Replies::new(), None, false);
-        for answered in some {
-            match answered {
-                Ok(Some(more)) => replies.extend(more),
-                Ok(None) => interrupted = true,
-                Err(stop) => halted = Some(stop),
-            }
-        }
-        if !replies.is_empty() {
-            insist(stop, || post.send_all(&replies))?;
-        }
-        match halted {
-            Some(halted) => return Err(halted),
-            None if interrupted => return Ok(Answered::Interrupted),
-            None => {}
-        }
-    }
-    Ok(if stop.load(Ordering::Acquire) { Answered::Interrupted } else { Answered::All })
-}
-
 async fn answer<S: Service>(
-    service: &Arc<S>,
-    settings: &ServeSettings,
+    service: Arc<S>,
+    settings: ServeSettings,
     command: S::Command,
-    stop: &Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
 ) -> Result<Option<Replies>, ServeStop>
 where
     S::Command: Clone,
@@ -200,7 +265,7 @@ where
             Err(Setback::Retry(source)) => {
                 settings.metrics.set_back(S::NAME);
                 tracing::warn!(service = S::NAME, error = %chain(&*source), "to be tried again");
-                tokio::time::sleep(pause).await;
+                settings.clock.sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }

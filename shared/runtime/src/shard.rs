@@ -24,7 +24,7 @@ pub use memory::{Memory, Overlay};
 pub use progress::{Condition, Place, Progress, Standing};
 pub use records::{LastInput, Manifest, PendingId, PendingMessage, is_header, is_manifest, is_outbox_key};
 pub use root::{Roots, StateRoot};
-pub use run::{HeadStart, Interrupt, ShardContext, ShardSettings, ShardStop, describe, run_shard};
+pub use run::{HeadStart, Interrupt, Running, ShardContext, ShardSettings, ShardStop, describe, run_shard};
 pub use takeover::{Opening, Taken, TakeoverError, input_digest, knows, provision_shard, take_over, take_over_from};
 
 /// A question to the state as of the last commit, asked on the shard's own thread.

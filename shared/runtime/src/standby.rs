@@ -7,6 +7,7 @@
 //! followed is not understood here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,7 @@ use custos_messages::{Machine, ShardName, Topic};
 
 use crate::checkpoint;
 use crate::metrics::StandbyMetrics;
+use crate::pace::{Clock, Hands, Turn, turn_until};
 use crate::shard::{Folded, chain, fold};
 
 /// How a standby works.
@@ -33,6 +35,10 @@ pub struct StandbySettings {
     pub checkpoint_records: u64,
     /// How long the host may get shards before it begins to follow the others.
     pub settle: Duration,
+    /// Whose time it runs on.
+    pub clock: Clock,
+    /// Whether it has a thread.
+    pub hands: Hands,
 }
 
 impl Default for StandbySettings {
@@ -43,6 +49,8 @@ impl Default for StandbySettings {
             checkpoint_every: Duration::from_secs(60),
             checkpoint_records: 20_000,
             settle: Duration::from_secs(3),
+            clock: Clock::HOST,
+            hands: Hands::Threads,
         }
     }
 }
@@ -56,11 +64,13 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How long a standby that cannot read the log waits.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The standby of a machine on this host. Its thread ends when this is dropped.
+/// The standby of a machine on this host. Its thread, if it has one, ends when this is dropped.
 pub struct Standby {
     shared: Arc<Shared>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    /// Where there is no thread: what it would do, and when it may go on.
+    own: Option<(Following, Instant)>,
 }
 
 /// What hands over to the shards of this host.
@@ -147,19 +157,40 @@ impl Standby {
     ///
     /// # Errors
     /// The operating system gives no thread.
-    pub fn start(
+    pub fn open(
         journal: Arc<dyn Journal>,
         (machine, partitions): (Machine, u32),
         settings: StandbySettings,
         metrics: StandbyMetrics,
     ) -> std::io::Result<Self> {
         let state = Mutex::new(State { generation: 1, ..State::default() });
+        let (clock, hands) = (settings.clock.clone(), settings.hands);
         let shared = Arc::new(Shared { machine, partitions, journal, settings, metrics, state });
         let stop = Arc::new(AtomicBool::new(false));
-        let (of, seen) = (Arc::clone(&shared), Arc::clone(&stop));
-        let name = format!("standby {}", machine.name());
-        let thread = std::thread::Builder::new().name(name).spawn(move || Following::new(&of).run(&seen))?;
-        Ok(Self { shared, stop, thread: Some(thread) })
+        let mut following = Following::new(Arc::clone(&shared), Arc::clone(&stop));
+        let (mut thread, mut own) = (None, None);
+        match hands {
+            Hands::Own => own = Some((following, clock.now())),
+            Hands::Threads => {
+                let (name, seen) = (format!("standby {}", machine.name()), Arc::clone(&stop));
+                let run = move || {
+                    let Ok(()) = turn_until::<Infallible>(&seen, || Ok(following.turn(LOOK)));
+                };
+                thread = Some(std::thread::Builder::new().name(name).spawn(run)?);
+            }
+        }
+        Ok(Self { shared, stop, thread, own })
+    }
+
+    /// One turn of a standby without a thread; never waits.
+    pub fn step(&mut self) {
+        let clock = &self.shared.settings.clock;
+        if let Some((following, not_before)) = &mut self.own
+            && clock.now() >= *not_before
+            && let Turn::Wait(span) = following.turn(Duration::ZERO)
+        {
+            *not_before = clock.now() + span;
+        }
     }
 
     /// What hands over to shards.
@@ -181,9 +212,11 @@ impl Drop for Standby {
     }
 }
 
-/// The thread's side.
-struct Following<'a> {
-    shared: &'a Shared,
+/// The side that follows.
+struct Following {
+    shared: Arc<Shared>,
+    stop: Arc<AtomicBool>,
+    began: Instant,
     /// Of which generation the feed is; `None` without anything to read.
     feed: Option<Box<dyn Feed>>,
     generation: u64,
@@ -193,38 +226,33 @@ struct Following<'a> {
     distrusted: BTreeSet<u32>,
 }
 
-impl<'a> Following<'a> {
-    const fn new(shared: &'a Shared) -> Self {
-        Self { shared, feed: None, generation: 0, checkpointed: BTreeMap::new(), distrusted: BTreeSet::new() }
+impl Following {
+    fn new(shared: Arc<Shared>, stop: Arc<AtomicBool>) -> Self {
+        let began = shared.settings.clock.now();
+        let (checkpointed, distrusted) = (BTreeMap::new(), BTreeSet::new());
+        Self { shared, stop, began, feed: None, generation: 0, checkpointed, distrusted }
     }
 
-    fn run(mut self, stop: &AtomicBool) {
-        let began = Instant::now();
-        while !stop.load(Ordering::Acquire) && began.elapsed() < self.shared.settings.settle {
-            std::thread::sleep(LOOK.min(self.shared.settings.settle));
+    /// One turn, waiting at most `patience` for records.
+    fn turn(&mut self, patience: Duration) -> Turn {
+        if self.shared.settings.clock.since(self.began) < self.shared.settings.settle {
+            return Turn::Wait(LOOK.min(self.shared.settings.settle));
         }
-        while !stop.load(Ordering::Acquire) {
-            if let Err(error) = self.step(stop) {
-                self.set_back(&error);
-                tracing::warn!(machine = self.shared.machine.name(), error = %chain(&error), "the standby cannot follow");
-                pause(stop);
-            }
-        }
+        self.step(patience).unwrap_or_else(|error| {
+            self.set_back(&error);
+            tracing::warn!(machine = self.shared.machine.name(), error = %chain(&error), "the standby cannot follow");
+            Turn::Wait(PAUSE)
+        })
     }
 
-    fn step(&mut self, stop: &AtomicBool) -> Result<(), JournalError> {
-        self.checkpoint_what_is_due(stop)?;
+    fn step(&mut self, patience: Duration) -> Result<Turn, JournalError> {
+        self.checkpoint_what_is_due()?;
         let generation = self.shared.lock().generation;
         if generation != self.generation {
             self.reopen(generation)?;
         }
-        let entries = match &mut self.feed {
-            Some(feed) => feed.poll(BATCH, LOOK)?,
-            None => {
-                std::thread::sleep(LOOK);
-                return Ok(());
-            }
-        };
+        let Some(feed) = &mut self.feed else { return Ok(Turn::Wait(LOOK)) };
+        let entries = feed.poll(BATCH, patience)?;
         let mut foreign = BTreeSet::new();
         let mut state = self.shared.lock();
         for entry in entries {
@@ -241,7 +269,11 @@ impl<'a> Following<'a> {
         self.shared.metrics.holds(state.followed.len(), bytes);
         drop(state);
         foreign.into_iter().for_each(|partition| self.begin_anew(partition));
-        Ok(())
+        Ok(Turn::Again)
+    }
+
+    fn now(&self) -> Instant {
+        self.shared.settings.clock.now()
     }
 
     /// What was known of a shard is not what its log says.
@@ -249,7 +281,7 @@ impl<'a> Following<'a> {
         tracing::warn!(shard = %self.shared.shard(partition), "what was known of a shard does not fit its log: begun anew");
         self.shared.metrics.refused();
         self.distrusted.insert(partition);
-        self.checkpointed.insert(partition, (0, Instant::now()));
+        self.checkpointed.insert(partition, (0, self.now()));
         let mut state = self.shared.lock();
         state.followed.remove(&partition);
         state.generation = state.generation.saturating_add(1);
@@ -310,7 +342,7 @@ impl<'a> Following<'a> {
     fn begin(&mut self, partition: u32) -> Result<Folded, JournalError> {
         let known = if self.distrusted.contains(&partition) { None } else { self.shared.checkpoint(partition) };
         if let Some(found) = known {
-            self.checkpointed.insert(partition, (found.next(), Instant::now()));
+            self.checkpointed.insert(partition, (found.next(), self.now()));
             return Ok(found);
         }
         let (first, _) = self.shared.journal.bounds(Topic::State(self.shared.machine), partition)?;
@@ -318,16 +350,17 @@ impl<'a> Following<'a> {
     }
 
     /// Writes a checkpoint of each shard that has moved far enough since its last one.
-    fn checkpoint_what_is_due(&mut self, stop: &AtomicBool) -> Result<(), JournalError> {
+    fn checkpoint_what_is_due(&mut self) -> Result<(), JournalError> {
         let Some(folder) = self.shared.settings.checkpoints.clone() else { return Ok(()) };
         let every = self.shared.settings.checkpoint_every;
         for partition in 0..self.shared.partitions {
             let looked = self.checkpointed.get(&partition).copied();
-            if stop.load(Ordering::Acquire) || looked.is_some_and(|(_, at)| at.elapsed() < every) {
+            let rests = looked.is_some_and(|(_, at)| self.shared.settings.clock.since(at) < every);
+            if rests || self.stop.load(Ordering::Acquire) {
                 continue;
             }
             let last = looked.map_or(0, |(last, _)| last);
-            self.checkpointed.insert(partition, (last, Instant::now()));
+            self.checkpointed.insert(partition, (last, self.now()));
             let Some(folded) = self.newer(partition, last)? else { continue };
             let shard = self.shared.shard(partition);
             // A file that does not fit would slow down every takeover that tries it.
@@ -337,7 +370,7 @@ impl<'a> Following<'a> {
             }
             match checkpoint::write(&folder, shard, &folded) {
                 Ok(()) => {
-                    self.checkpointed.insert(partition, (rests_at(&folded), Instant::now()));
+                    self.checkpointed.insert(partition, (rests_at(&folded), self.now()));
                     self.distrusted.remove(&partition);
                     self.shared.metrics.written();
                 }
@@ -377,11 +410,4 @@ impl<'a> Following<'a> {
 /// The offset of the manifest that a fold rests on; 0 without one.
 fn rests_at(folded: &Folded) -> u64 {
     folded.manifest().map_or(0, |manifest| manifest.offset)
-}
-
-fn pause(stop: &AtomicBool) {
-    let until = Instant::now() + PAUSE;
-    while !stop.load(Ordering::Acquire) && Instant::now() < until {
-        std::thread::sleep(LOOK);
-    }
 }

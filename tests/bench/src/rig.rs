@@ -11,7 +11,8 @@ use custos_parts::{Kafka, start_kafka};
 use custos_runtime::host::{HostSettings, run_host};
 use custos_runtime::metrics::Metrics;
 use custos_runtime::ops::Desk;
-use custos_runtime::serve::{ServeSettings, run_service};
+use custos_runtime::pace::Clock;
+use custos_runtime::serve::{ServeSettings, Work, run_service};
 use custos_runtime::shard::{Interrupt, ShardSettings, provision_shard};
 use custos_runtime::standby::StandbySettings;
 use tempfile::TempDir;
@@ -83,7 +84,8 @@ impl Rig {
             keyring: Arc::clone(&self.keyring),
             partitions: self.partitions,
             metrics: Metrics::default(),
-            handle: handle.clone(),
+            work: Work::Tokio(handle.clone()),
+            clock: Clock::HOST,
             parallel: 256,
         };
         Hand::new(move |stop| {

@@ -1,4 +1,5 @@
-//! The courier: carries what leaves a shard after its commit, on a thread of its own, so that one slow inbox never holds the shard.
+//! The courier: carries what leaves a shard after its commit, on a thread of its own, so that one slow inbox never holds the shard. Where
+//! there is one thread for everything, the shard carries it itself, in turns of its own.
 //!
 //! Invariants: messages of one link leave in order; a message is reported as delivered only when it is durable in its inbox.
 //! Everything is tried until it succeeds or the shard is given up; a new owner sends again what was not struck off.
@@ -7,12 +8,13 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use custos_journal::{Appender, Remedy};
 use custos_messages::{Record, Topic};
 
 use super::records::PendingId;
+use crate::pace::Clock;
 
 /// Something to carry.
 pub struct Parcel {
@@ -27,10 +29,28 @@ pub struct Parcel {
 }
 
 /// The shard's side of the courier.
-pub struct Courier {
-    outbox: Option<Sender<Vec<Parcel>>>,
-    delivered: Arc<Mutex<VecDeque<PendingId>>>,
-    thread: Option<JoinHandle<()>>,
+pub struct Courier(Legs);
+
+enum Legs {
+    /// A thread, which ends when the shard hangs up.
+    Thread {
+        outbox: Option<Sender<Vec<Parcel>>>,
+        delivered: Arc<Mutex<VecDeque<PendingId>>>,
+        thread: Option<JoinHandle<()>>,
+    },
+    /// The shard itself.
+    Own(Box<Satchel>),
+}
+
+/// What the shard carries itself.
+struct Satchel {
+    appender: Arc<dyn Appender>,
+    clock: Clock,
+    waiting: Vec<Parcel>,
+    delivered: Vec<PendingId>,
+    /// Before this moment nothing is tried again.
+    not_before: Instant,
+    lost: bool,
 }
 
 /// How long a parcel that the log did not take waits for the next try.
@@ -48,36 +68,78 @@ impl Courier {
         let thread = std::thread::Builder::new()
             .name(format!("courier {name}"))
             .spawn(move || carry_all(&inbox, &*appender, &report))?;
-        Ok(Self { outbox: Some(outbox), delivered, thread: Some(thread) })
+        Ok(Self(Legs::Thread { outbox: Some(outbox), delivered, thread: Some(thread) }))
     }
 
-    /// Hands over parcels; they leave in this order.
-    pub fn send(&self, parcels: Vec<Parcel>) {
-        if let (Some(outbox), false) = (&self.outbox, parcels.is_empty()) {
-            // The thread ends only when this side hangs up or a parcel can never be carried; a new owner sends again.
-            drop(outbox.send(parcels));
+    /// A courier without a thread: it moves when [`Self::walk`] is called.
+    #[must_use]
+    pub fn own(appender: Arc<dyn Appender>, clock: Clock) -> Self {
+        let not_before = clock.now();
+        let (waiting, delivered) = (Vec::new(), Vec::new());
+        Self(Legs::Own(Box::new(Satchel { appender, clock, waiting, delivered, not_before, lost: false })))
+    }
+
+    /// Carries what waits, if there is no thread that does; whether there was anything to carry.
+    pub fn walk(&mut self) -> bool {
+        match &mut self.0 {
+            Legs::Thread { .. } => false,
+            Legs::Own(satchel) => satchel.walk(),
         }
     }
 
-    /// Whether the thread ended although the shard has not hung up.
+    /// Hands over parcels; they leave in this order.
+    pub fn send(&mut self, parcels: Vec<Parcel>) {
+        match &mut self.0 {
+            Legs::Thread { outbox: Some(outbox), .. } if !parcels.is_empty() => {
+                // The thread ends only when this side hangs up or a parcel can never be carried; a new owner sends again.
+                drop(outbox.send(parcels));
+            }
+            Legs::Thread { .. } => {}
+            Legs::Own(satchel) => satchel.waiting.extend(parcels),
+        }
+    }
+
+    /// Whether nothing is carried any more although the shard has not hung up.
     #[must_use]
     pub fn is_lost(&self) -> bool {
-        self.thread.as_ref().is_some_and(JoinHandle::is_finished)
+        match &self.0 {
+            Legs::Thread { thread, .. } => thread.as_ref().is_some_and(JoinHandle::is_finished),
+            Legs::Own(satchel) => satchel.lost,
+        }
     }
 
     /// What became durable since the last call.
     #[must_use]
-    pub fn delivered(&self) -> Vec<PendingId> {
-        self.delivered.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
+    pub fn delivered(&mut self) -> Vec<PendingId> {
+        match &mut self.0 {
+            Legs::Thread { delivered, .. } => delivered.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect(),
+            Legs::Own(satchel) => std::mem::take(&mut satchel.delivered),
+        }
     }
 }
 
 impl Drop for Courier {
     fn drop(&mut self) {
-        self.outbox = None;
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
+        if let Legs::Thread { outbox, thread, .. } = &mut self.0 {
+            *outbox = None;
+            if let Some(thread) = thread.take() {
+                drop(thread.join());
+            }
         }
+    }
+}
+
+impl Satchel {
+    fn walk(&mut self) -> bool {
+        if self.lost || self.waiting.is_empty() || self.clock.now() < self.not_before {
+            return false;
+        }
+        match carry(&mut self.waiting, &*self.appender) {
+            Carried::All(delivered) => self.delivered.extend(delivered),
+            Carried::Later => self.not_before = self.clock.now() + PAUSE,
+            Carried::Never => self.lost = true,
+        }
+        true
     }
 }
 
@@ -90,23 +152,40 @@ fn carry_all(inbox: &Receiver<Vec<Parcel>>, appender: &dyn Appender, delivered: 
         while let Ok(more) = inbox.try_recv() {
             waiting.extend(more);
         }
-        send_replies(&mut waiting, appender);
-        if waiting.is_empty() {
-            continue;
+        match carry(&mut waiting, appender) {
+            Carried::All(ids) => delivered.lock().unwrap_or_else(PoisonError::into_inner).extend(ids),
+            Carried::Later => {}
+            Carried::Never => return,
         }
-        let records = waiting.iter().map(|parcel| (parcel.topic, parcel.partition, parcel.record.clone())).collect();
-        match appender.append_all(records) {
-            Ok(()) => {
-                let ids = waiting.drain(..).filter_map(|parcel| parcel.id);
-                delivered.lock().unwrap_or_else(PoisonError::into_inner).extend(ids);
-            }
-            Err(error) if error.remedy() == Remedy::Retry => {
-                tracing::warn!(error = %chain(&error), "messages wait for the log");
-            }
-            Err(error) => {
-                tracing::error!(error = %chain(&error), "messages cannot leave: the shard must be taken over again");
-                return;
-            }
+    }
+}
+
+/// What became of parcels.
+enum Carried {
+    /// All are durable; these are to be reported.
+    All(Vec<PendingId>),
+    /// They wait for the next try.
+    Later,
+    /// They can never be carried.
+    Never,
+}
+
+/// Tries once to carry everything that waits.
+fn carry(waiting: &mut Vec<Parcel>, appender: &dyn Appender) -> Carried {
+    send_replies(waiting, appender);
+    if waiting.is_empty() {
+        return Carried::All(Vec::new());
+    }
+    let records = waiting.iter().map(|parcel| (parcel.topic, parcel.partition, parcel.record.clone())).collect();
+    match appender.append_all(records) {
+        Ok(()) => Carried::All(waiting.drain(..).filter_map(|parcel| parcel.id).collect()),
+        Err(error) if error.remedy() == Remedy::Retry => {
+            tracing::warn!(error = %chain(&error), "messages wait for the log");
+            Carried::Later
+        }
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "messages cannot leave: the shard must be taken over again");
+            Carried::Never
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The herald: says questions without effect ahead of the commit, on a thread of its own, so that the shard goes on applying.
+//! The herald: says questions without effect ahead of the commit, on a thread of its own, so that the shard goes on applying. Where
+//! there is one thread for everything, the shard says them itself.
 //!
 //! Invariants: questions leave in the order in which they were asked; a transaction commits only after every question that it asked
 //! is durable, for nobody would ask it again. A question that left before a transaction that never commits does no harm: the next
@@ -16,10 +17,15 @@ type Asked = (Topic, u32, Record);
 
 /// The shard's side of the herald.
 pub struct Herald {
-    outbox: Option<Sender<Vec<Asked>>>,
-    told: Arc<Told>,
+    mouth: Mouth,
     asked: u64,
-    thread: Option<JoinHandle<()>>,
+}
+
+enum Mouth {
+    /// A thread, which ends when the shard hangs up.
+    Thread { outbox: Option<Sender<Vec<Asked>>>, told: Arc<Told>, thread: Option<JoinHandle<()>> },
+    /// The shard itself.
+    Own { appender: Arc<dyn Appender>, failed: Mutex<Option<JournalError>> },
 }
 
 #[derive(Default)]
@@ -49,15 +55,30 @@ impl Herald {
         let tell = Arc::clone(&told);
         let thread =
             std::thread::Builder::new().name(format!("herald {name}")).spawn(move || say_all(&inbox, &*appender, &tell))?;
-        Ok(Self { outbox: Some(outbox), told, asked: 0, thread: Some(thread) })
+        Ok(Self { mouth: Mouth::Thread { outbox: Some(outbox), told, thread: Some(thread) }, asked: 0 })
+    }
+
+    /// A herald without a thread: questions are durable, or have failed, when [`Self::ask`] returns.
+    #[must_use]
+    pub fn own(appender: Arc<dyn Appender>) -> Self {
+        Self { mouth: Mouth::Own { appender, failed: Mutex::new(None) }, asked: 0 }
     }
 
     /// Lets these questions leave now.
     pub fn ask(&mut self, questions: Vec<Asked>) {
-        if let (Some(outbox), false) = (&self.outbox, questions.is_empty()) {
-            self.asked = self.asked.saturating_add(count(&questions));
+        if questions.is_empty() {
+            return;
+        }
+        self.asked = self.asked.saturating_add(count(&questions));
+        match &self.mouth {
             // A thread that has ended shows in `settle`.
-            drop(outbox.send(questions));
+            Mouth::Thread { outbox, .. } => drop(outbox.as_ref().map(|outbox| outbox.send(questions))),
+            Mouth::Own { appender, failed } => {
+                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                if failed.is_none() {
+                    *failed = appender.append_all(questions).err();
+                }
+            }
         }
     }
 
@@ -66,9 +87,15 @@ impl Herald {
     /// # Errors
     /// The log did not take a question: the transaction must not commit.
     pub fn settle(&self) -> Result<(), JournalError> {
-        let lock = self.told.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = match &self.mouth {
+            Mouth::Thread { told, .. } => told,
+            Mouth::Own { failed, .. } => {
+                return failed.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err);
+            }
+        };
+        let lock = told.standing.lock().unwrap_or_else(PoisonError::into_inner);
         let open = |standing: &mut Standing| standing.durable < self.asked && !standing.ended;
-        let mut standing = self.told.changed.wait_while(lock, open).unwrap_or_else(PoisonError::into_inner);
+        let mut standing = told.changed.wait_while(lock, open).unwrap_or_else(PoisonError::into_inner);
         if standing.durable >= self.asked {
             return Ok(());
         }
@@ -79,9 +106,11 @@ impl Herald {
 
 impl Drop for Herald {
     fn drop(&mut self) {
-        self.outbox = None;
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
+        if let Mouth::Thread { outbox, thread, .. } = &mut self.mouth {
+            *outbox = None;
+            if let Some(thread) = thread.take() {
+                drop(thread.join());
+            }
         }
     }
 }

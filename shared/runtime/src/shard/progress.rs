@@ -83,7 +83,7 @@ impl Progress {
     }
 
     /// A transaction is committed, the acquisition included.
-    pub(crate) fn committed<M: Machine>(&self, manifest: &Manifest, memory: &Memory<M>) {
+    pub(crate) fn committed<M: Machine>(&self, manifest: &Manifest, memory: &Memory<M>, now: Instant) {
         let place = Place {
             transaction: manifest.transaction,
             attempt: manifest.attempt,
@@ -96,7 +96,7 @@ impl Progress {
             next_timer: memory.due.first().map(|(due, _)| *due),
             outbox: memory.pending.len(),
             waits_for: memory.pending.keys().next().copied(),
-            committed: Instant::now(),
+            committed: now,
         };
         let mut standing = self.lock();
         standing.condition = Condition::Running;

@@ -1,4 +1,4 @@
-//! The loop of one shard: poll, apply, commit; on a thread of its own.
+//! The loop of one shard: poll, apply, commit. In production it has a thread of its own.
 //!
 //! Invariants: one open transaction at a time and none while idle; the inbox position moves only with a commit; whatever the log
 //! leaves undecided is settled by taking the shard over again, never by guessing.
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use custos_domain::Timestamp;
 use custos_journal::{Appender, Entry, Journal, JournalError, Remedy, ShardLog, Transaction};
@@ -24,6 +24,7 @@ use super::progress::{Condition, Progress};
 use super::records::{Manifest, PendingId, header};
 use super::takeover::{TakeoverError, take_over_from};
 use crate::metrics::ShardMetrics;
+use crate::pace::{Clock, Hands, Turn};
 
 /// Called at named points, so that faults can be injected there.
 pub type Interrupt = Arc<dyn Fn(&str) + Send + Sync>;
@@ -54,6 +55,10 @@ pub struct ShardSettings {
     pub advertise: String,
     /// Fault injection; `None` in production, where points are not even named.
     pub interrupt: Option<Interrupt>,
+    /// Whose time it runs on.
+    pub clock: Clock,
+    /// Who carries what leaves it.
+    pub hands: Hands,
 }
 
 impl ShardSettings {
@@ -71,6 +76,8 @@ impl ShardSettings {
             ahead: true,
             advertise,
             interrupt: None,
+            clock: Clock::HOST,
+            hands: Hands::Threads,
         }
     }
 }
@@ -161,8 +168,9 @@ const TIMERS_AT_ONCE: usize = 1_000;
 /// How often the pause doubles before a timer is put into the inbox of a lagging shard again.
 const TOLD_DOUBLINGS: u32 = 6;
 
-struct Running<'a, M: Machine> {
-    context: &'a ShardContext<M>,
+/// A shard that was taken over and runs, turn by turn.
+pub struct Running<M: Machine> {
+    context: ShardContext<M>,
     log: Box<dyn ShardLog>,
     courier: Courier,
     herald: Herald,
@@ -185,58 +193,27 @@ struct Told {
 impl Told {
     /// Whether to put it there again. While the shard lags, what was put there still stands before it: saying it ever again at the
     /// same pace would make the lag grow for as long as it lasts.
-    fn is_again(&self, again: Duration, drained: Instant) -> bool {
+    fn is_again(&self, again: Duration, drained: Instant, now: Instant) -> bool {
         let patience = if drained > self.at { 1 } else { 1 << self.times.min(TOLD_DOUBLINGS) };
-        self.at.elapsed() >= again.saturating_mul(patience)
+        now.saturating_duration_since(self.at) >= again.saturating_mul(patience)
     }
 }
 
 /// Takes the shard over and runs it until it must stop.
-pub fn run_shard<M: Machine>(context: &ShardContext<M>) -> ShardStop {
-    match start(context).and_then(|mut running| running.serve()) {
+pub fn run_shard<M: Machine>(context: ShardContext<M>) -> ShardStop {
+    let stop = Arc::clone(&context.stop);
+    let run = || {
+        let mut running = Running::open(context)?;
+        // A turn waits inside of its poll.
+        while !stop.load(Ordering::Acquire) {
+            running.step()?;
+        }
+        Ok(())
+    };
+    match run() {
         Ok(()) => ShardStop::Released,
         Err(stop) => stop,
     }
-}
-
-fn start<M: Machine>(context: &ShardContext<M>) -> Result<Running<'_, M>, ShardStop> {
-    let began = Instant::now();
-    let shard = context.identity.shard;
-    context.progress.become_condition(Condition::TakingOver);
-    let mut log = context.journal.acquire(shard.machine, shard.partition)?;
-    let known = context.head_start.as_ref().and_then(|known| known());
-    let taken = take_over_from::<M>(shard, &mut *log, &context.settings.advertise, known).map_err(|error| match error {
-        TakeoverError::Journal { source, .. } => ShardStop::from(source),
-        other => ShardStop::Refused(other),
-    })?;
-    context.metrics.taken_over(taken.opening, began.elapsed());
-    let appender: Arc<dyn Appender> = context.journal.appender()?.into();
-    let courier = Courier::start(&shard.to_string(), Arc::clone(&appender)).map_err(ShardStop::Thread)?;
-    let herald = Herald::start(&shard.to_string(), appender).map_err(ShardStop::Thread)?;
-    tracing::info!(
-        %shard,
-        attempt = taken.manifest.attempt,
-        next = taken.manifest.next,
-        restored = taken.restored,
-        opening = taken.opening.name(),
-        took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-        "shard taken over"
-    );
-    let (memory, manifest) = (taken.memory, taken.manifest);
-    context.progress.committed(&manifest, &memory);
-    courier.send(parcels(memory.pending.iter().map(|(id, message)| (*id, message.clone()))));
-    Ok(Running {
-        context,
-        log,
-        courier,
-        herald,
-        memory,
-        manifest,
-        delivered: Vec::new(),
-        timers_told: began,
-        told: BTreeMap::new(),
-        drained: began,
-    })
 }
 
 fn parcels(pending: impl Iterator<Item = (PendingId, super::records::PendingMessage)>) -> Vec<Parcel> {
@@ -250,23 +227,78 @@ fn parcels(pending: impl Iterator<Item = (PendingId, super::records::PendingMess
         .collect()
 }
 
-impl<M: Machine> Running<'_, M> {
-    fn serve(&mut self) -> Result<(), ShardStop> {
-        while !self.context.stop.load(Ordering::Acquire) {
-            if self.courier.is_lost() {
-                return Err(ShardStop::CourierLost);
-            }
-            self.answer_questions();
-            self.tell_timers();
-            let settings = &self.context.settings;
-            let entries = self.log.poll(settings.batch_records, settings.idle_wait)?;
-            if entries.is_empty() {
-                self.drained = Instant::now();
-            } else {
-                self.transact(entries)?;
-            }
+impl<M: Machine> Running<M> {
+    /// Takes the shard over.
+    ///
+    /// # Errors
+    /// It cannot be taken over, or not now.
+    pub fn open(context: ShardContext<M>) -> Result<Self, ShardStop> {
+        let clock = context.settings.clock.clone();
+        let began = clock.now();
+        let shard = context.identity.shard;
+        context.progress.become_condition(Condition::TakingOver);
+        let mut log = context.journal.acquire(shard.machine, shard.partition)?;
+        let known = context.head_start.as_ref().and_then(|known| known());
+        let taken =
+            take_over_from::<M>(shard, &mut *log, &context.settings.advertise, known).map_err(|error| match error {
+                TakeoverError::Journal { source, .. } => ShardStop::from(source),
+                other => ShardStop::Refused(other),
+            })?;
+        context.metrics.taken_over(taken.opening, clock.since(began));
+        let appender: Arc<dyn Appender> = context.journal.appender()?.into();
+        let (mut courier, herald) = match context.settings.hands {
+            Hands::Threads => (
+                Courier::start(&shard.to_string(), Arc::clone(&appender)).map_err(ShardStop::Thread)?,
+                Herald::start(&shard.to_string(), appender).map_err(ShardStop::Thread)?,
+            ),
+            Hands::Own => (Courier::own(Arc::clone(&appender), clock.clone()), Herald::own(appender)),
+        };
+        tracing::info!(
+            %shard,
+            attempt = taken.manifest.attempt,
+            next = taken.manifest.next,
+            restored = taken.restored,
+            opening = taken.opening.name(),
+            took_ms = u64::try_from(clock.since(began).as_millis()).unwrap_or(u64::MAX),
+            "shard taken over"
+        );
+        let (memory, manifest) = (taken.memory, taken.manifest);
+        context.progress.committed(&manifest, &memory, clock.now());
+        courier.send(parcels(memory.pending.iter().map(|(id, message)| (*id, message.clone()))));
+        Ok(Self {
+            context,
+            log,
+            courier,
+            herald,
+            memory,
+            manifest,
+            delivered: Vec::new(),
+            timers_told: began,
+            told: BTreeMap::new(),
+            drained: began,
+        })
+    }
+
+    /// One turn: what is due is put into the inbox, and what the inbox holds is applied and committed. Waits for input as long as the
+    /// settings say.
+    ///
+    /// # Errors
+    /// The shard cannot go on.
+    pub fn step(&mut self) -> Result<Turn, ShardStop> {
+        if self.courier.is_lost() {
+            return Err(ShardStop::CourierLost);
         }
-        Ok(())
+        self.answer_questions();
+        self.tell_timers();
+        let carried = self.courier.walk();
+        let settings = &self.context.settings;
+        let entries = self.log.poll(settings.batch_records, settings.idle_wait)?;
+        if entries.is_empty() {
+            self.drained = settings.clock.now();
+            return Ok(if carried { Turn::Again } else { Turn::Wait(Duration::ZERO) });
+        }
+        self.transact(entries)?;
+        Ok(Turn::Again)
     }
 
     fn answer_questions(&self) {
@@ -278,30 +310,32 @@ impl<M: Machine> Running<'_, M> {
     /// Puts a due-record of every armed, due timer into the inbox. The host's clock only wakes: what the log's time finds early
     /// stays armed, and is put there again.
     fn tell_timers(&mut self) {
-        if self.timers_told.elapsed() < self.context.settings.timer_again / 4 {
+        let clock = &self.context.settings.clock;
+        if clock.since(self.timers_told) < self.context.settings.timer_again / 4 {
             return;
         }
-        self.timers_told = Instant::now();
-        let now = host_time();
+        let moment = clock.now();
+        self.timers_told = moment;
+        let now = clock.date();
         let identity = &self.context.identity;
         let again = self.context.settings.timer_again;
         self.told.retain(|id, told| self.memory.timers.get(id) == Some(&told.due));
         let mut records = Vec::new();
         for (due, id) in self.memory.due.iter().take_while(|(due, _)| *due <= now).take(TIMERS_AT_ONCE) {
             let before = self.told.get(id);
-            if before.is_some_and(|told| !told.is_again(again, self.drained)) {
+            if before.is_some_and(|told| !told.is_again(again, self.drained, moment)) {
                 continue;
             }
             let times = before.map_or(0, |told| told.times.saturating_add(1));
-            self.told.insert(id.clone(), Told { due: *due, at: Instant::now(), times });
+            self.told.insert(id.clone(), Told { due: *due, at: moment, times });
             records.push(timer_parcel(identity, id, *due));
         }
         self.courier.send(records);
     }
 
     fn transact(&mut self, first: Vec<Entry>) -> Result<(), ShardStop> {
-        let began = Instant::now();
         let settings = &self.context.settings;
+        let began = settings.clock.now();
         let transaction = self.manifest.transaction.saturating_add(1);
         self.log.begin(header(transaction, self.manifest.attempt))?;
         let mut batch = Batch::<M>::on(&self.manifest);
@@ -310,10 +344,10 @@ impl<M: Machine> Running<'_, M> {
         let mut room = settings.batch_records.saturating_sub(first.len());
         self.apply_all(&mut batch, first)?;
         self.herald.ask(std::mem::take(&mut batch.ahead));
-        while room > 0 && batch.beyond.is_none() && began.elapsed() < settings.batch_time {
+        while room > 0 && batch.beyond.is_none() && settings.clock.since(began) < settings.batch_time {
             let small = settings.batch_records.saturating_sub(room) < settings.hold_below;
             let hold = if small && batch.awaits_answers() { settings.hold_time } else { Duration::ZERO };
-            let more = self.log.poll(room, hold.saturating_sub(began.elapsed()))?;
+            let more = self.log.poll(room, hold.saturating_sub(settings.clock.since(began)))?;
             if more.is_empty() {
                 break;
             }
@@ -352,7 +386,7 @@ impl<M: Machine> Running<'_, M> {
 
     fn time_of(&self, entry: &Entry) -> Result<Timestamp, ShardStop> {
         let at = entry.at.ok_or(ShardStop::NoTime(entry.offset))?;
-        let ahead_ms = at.since(host_time()).0;
+        let ahead_ms = at.since(self.context.settings.clock.date()).0;
         let bound = u64::try_from(self.context.settings.clock_lead_max.as_millis()).unwrap_or(u64::MAX);
         if ahead_ms > bound {
             return Err(ShardStop::TimeJump { offset: entry.offset, ahead_ms });
@@ -391,8 +425,9 @@ impl<M: Machine> Running<'_, M> {
         let tally = std::mem::take(&mut batch.tally);
         self.memory.merge(batch.overlay, roots);
         self.courier.send(leaving);
-        self.context.metrics.committed(&tally, began.elapsed());
-        self.context.progress.committed(&self.manifest, &self.memory);
+        let now = self.context.settings.clock.now();
+        self.context.metrics.committed(&tally, now.saturating_duration_since(began));
+        self.context.progress.committed(&self.manifest, &self.memory, now);
         if let Some(interrupt) = &self.context.settings.interrupt {
             interrupt("committed");
             tally.steps.iter().for_each(|step| interrupt(step));
@@ -406,12 +441,6 @@ fn timer_parcel(identity: &Identity, id: &TimerId, due: Timestamp) -> Parcel {
     let message = TimerDue { timer: id.0.clone(), due };
     let record = identity.keyring.seal_message(topic, identity.source, &message, Postmark::default());
     Parcel { topic, partition: identity.shard.partition, record, id: None }
-}
-
-/// The host's clock, which only wakes timers and bounds how far the log's time may lie ahead.
-fn host_time() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Whether and how a stop is worth reporting; a release is not.
@@ -439,8 +468,8 @@ mod tests {
             (65, 9, true, true),
         ] {
             let told = told(seconds_ago, times);
-            assert_eq!(told.is_again(again, long_ago), lagging, "{seconds_ago} s, {times} times, lagging");
-            assert_eq!(told.is_again(again, now), drained, "{seconds_ago} s, {times} times, drained");
+            assert_eq!(told.is_again(again, long_ago, now), lagging, "{seconds_ago} s, {times} times, lagging");
+            assert_eq!(told.is_again(again, now, now), drained, "{seconds_ago} s, {times} times, drained");
         }
     }
 }

@@ -8,7 +8,8 @@ use custos_domain::{CommandId, Digest};
 use custos_messages::accounts::{AccountsInput, Finding, Screened};
 use custos_messages::compliance::{Direction, Party, Screen};
 use custos_messages::{Mail, Postmark, Source, Topic};
-use custos_runtime::serve::{ServeSettings, ServeStop, run_service};
+use custos_runtime::pace::Clock;
+use custos_runtime::serve::{ServeSettings, ServeStop, Work, run_service};
 use custos_runtime::service::{Service, Setback};
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
@@ -100,7 +101,8 @@ fn running(stage: &Stage) -> Running {
         keyring: Arc::clone(&stage.keyring),
         partitions: PARTITIONS,
         metrics: stage.metrics.clone(),
-        handle: runtime.handle().clone(),
+        work: Work::Tokio(runtime.handle().clone()),
+        clock: Clock::HOST,
         parallel: 4,
     };
     Running { service: Arc::new(Screener { faults: Arc::clone(&stage.faults), ..Screener::default() }), runtime, settings }

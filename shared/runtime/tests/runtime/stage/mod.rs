@@ -180,7 +180,7 @@ impl Stage {
         }));
         let (_ask, questions) = channel();
         self.faults.set_deadline(Instant::now() + PATIENCE);
-        run_shard::<M>(&ShardContext {
+        run_shard::<M>(ShardContext {
             journal: Arc::clone(&self.journal),
             identity: self.identity(partition),
             settings,
