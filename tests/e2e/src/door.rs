@@ -1,7 +1,8 @@
 //! A door before the chain that a node of the product's configuration stands behind: honest, or showing a branch of its own.
 //!
 //! Two doors before one chain are two nodes that agree until one of them is told to lie. A lie is a whole branch: from a block on, every
-//! block has another hash, and its child names that as its parent; what the product asks about such a block is answered.
+//! block has another hash, and its child names that as its parent; what the product asks about such a block is answered. Or it is a lie
+//! about what is in the blocks that both have.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +24,8 @@ pub enum Branch {
     Empty,
     /// The same transactions, in other blocks.
     Elsewhere,
+    /// No branch of its own at all: the same blocks by their hashes, and no transactions in them.
+    Concealed,
 }
 
 /// The door; closed when dropped.
@@ -103,12 +106,12 @@ impl Lie {
             if let (Some(number), Some(hash), Some(parent)) = (hex("number"), hex("hash"), hex("parentHash")) {
                 let number = u64::from_str_radix(number.trim_start_matches("0x"), 16)?;
                 for (number, hash) in [(number, hash), (number.saturating_sub(1), parent)] {
-                    if number >= self.from {
+                    if number >= self.from && self.branch != Branch::Concealed {
                         let shown = format!("0x{}", hash.trim_start_matches("0x").chars().rev().collect::<String>());
                         self.hashes.insert(hash, shown);
                     }
                 }
-                if number >= self.from && self.branch == Branch::Empty {
+                if number >= self.from && self.branch != Branch::Elsewhere {
                     block.insert("transactions".to_owned(), json!([]));
                 }
             }

@@ -1,4 +1,5 @@
-//! Two nodes of one chain that disagree: no credit and a call for a human; and one credit once they agree.
+//! Two nodes of one chain that disagree, about which blocks there are or about what is in them: no credit and a call for a human; and
+//! one credit once they agree about the blocks.
 
 use anyhow::{Context, ensure};
 use custos_e2e::{Balance, Branch, CONFIRMATIONS, ETHER, SHORT, World, text, until};
@@ -11,7 +12,35 @@ pub async fn while_two_nodes_disagree_nothing_is_credited(world: &World) -> anyh
     for (node, branch, seen) in LIES {
         disagree(world, node, branch, seen).await.with_context(|| format!("node {node} shows a branch: {branch:?}"))?;
     }
+    for node in [1, 0] {
+        conceal(world, node).await.with_context(|| format!("node {node} conceals what is in the blocks"))?;
+    }
     world.books_match().await
+}
+
+/// Both nodes have the same blocks, and one of them says that there is nothing in them.
+async fn conceal(world: &World, node: usize) -> anyhow::Result<()> {
+    let door = world.doors.get(node).context("no such node")?;
+    let (account, address) = world.client(&format!("concealed-{node}")).await?;
+    let pending = Balance { pending: ETHER, ..Balance::default() };
+    let block = world.chain.head().await? + 1;
+    door.leave(block, Branch::Concealed);
+    world.chain.pay(address, ETHER).await?;
+    world.chain.mine(CONFIRMATIONS).await?;
+    until("what one node conceals is alarmed", SHORT, || async { Ok((alarms(world, block).await? == 1).then_some(())) })
+        .await?;
+    world.chain.mine(CONFIRMATIONS).await?;
+    world.caught_up().await?;
+    ensure!(world.bank.balance(&account, "ETH").await? == pending, "nothing is credited that one node alone says");
+    // It is honest again about later blocks, which takes nothing back of what it said.
+    door.return_to_the_chain();
+    let (_, other) = world.client(&format!("open-{node}")).await?;
+    world.chain.pay(other, ETHER).await?;
+    world.chain.mine(CONFIRMATIONS).await?;
+    world.caught_up().await?;
+    ensure!(world.bank.balance(&account, "ETH").await? == pending, "what was concealed stays for a human");
+    ensure!(alarms(world, block).await? == 1, "alarmed once");
+    Ok(())
 }
 
 async fn disagree(world: &World, node: usize, branch: Branch, seen: bool) -> anyhow::Result<()> {
