@@ -1,10 +1,12 @@
-//! The one front door for developers: `cargo xtask test`, `cargo xtask ci`, `cargo xtask bless`, `cargo xtask bench`.
+//! The one front door for developers: `cargo xtask test`, `cargo xtask ci`, `cargo xtask bless`, `cargo xtask bench`,
+//! `cargo xtask chaos`.
 //!
 //! Invariants: what CI runs is what a developer runs; nothing is skipped without being named; a failure anywhere is a failure
 //! of the command. Deliberately absent: anything that the product needs at run time.
 #![allow(clippy::print_stdout, reason = "a developer reads it")]
 
 mod bless;
+mod chaos;
 mod gate;
 mod parts;
 mod plan;
@@ -33,6 +35,8 @@ enum Task {
     Ci,
     /// Writes again what tests compare with the code: rendered sagas, the API's document, published descriptors.
     Bless,
+    /// Two of every part under load on real Kafka, PostgreSQL and an Ethereum node, while all of that is attacked.
+    Chaos(chaos::Wish),
     /// Figures, as JSON lines; never part of the tests.
     Bench {
         /// What to measure; `help` lists it.
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
         Task::Test(wish) => runner::test(&wish),
         Task::Ci => gate::ci(),
         Task::Bless => bless::bless(),
+        Task::Chaos(wish) => chaos::chaos(&wish),
         Task::Bench { what } => bench(&what),
     };
     match done {

@@ -65,7 +65,7 @@ fn run(wish: &Wish) -> Result<Report> {
 }
 
 /// Everything is compiled once, with the features of the whole workspace.
-fn build() -> Result<(Built, Duration)> {
+pub fn build() -> Result<(Built, Duration)> {
     println!("==> cargo build --workspace --bins --tests");
     let begun = Instant::now();
     let mut command = cargo(&["build", "--workspace", "--bins", "--tests", "--message-format", "json-render-diagnostics"])?;
@@ -113,7 +113,7 @@ fn run_ring<'a>(ring: Ring, programs: impl Iterator<Item = &'a Program>, environ
 }
 
 /// Runs one program to its end and passes on what it says.
-fn run_program(program: &Program, environment: &[(String, String)]) -> Result<Tally> {
+pub fn run_program(program: &Program, environment: &[(String, String)]) -> Result<Tally> {
     println!("--> {}: {}", program.folder.display(), program.name);
     let folder = root()?.join(&program.folder);
     let mut child = Command::new(&program.path)

@@ -35,6 +35,14 @@ pub struct Refused {
     pub body: Value,
 }
 
+/// An officer's signed word.
+#[derive(Clone, Debug)]
+pub struct Word {
+    path: String,
+    key: String,
+    body: Value,
+}
+
 /// What is asked for in a withdrawal.
 #[derive(Clone, Debug)]
 pub struct Withdrawal<'a> {
@@ -248,17 +256,37 @@ impl Bank {
     pub async fn decide(
         &self,
         operation: &str,
-        (officer, secret): (&str, &str),
+        officer: (&str, &str),
         verdict: &str,
     ) -> anyhow::Result<Result<String, Refused>> {
+        let word = self.word(operation, officer, verdict).await?;
+        self.hand_in(&word).await
+    }
+
+    /// An officer's signed word about a withdrawal that waits, to be handed in as often as it takes to hear the outcome.
+    ///
+    /// # Errors
+    /// There is nothing to decide.
+    pub async fn word(&self, operation: &str, (officer, secret): (&str, &str), verdict: &str) -> anyhow::Result<Word> {
         let approval = self.get(&format!("/approvals/{operation}")).await?;
         let mut key = [0; 32];
         hex::decode_to_slice(secret, &mut key)?;
         let bytes = hex::decode(text(&approval, &format!("/{verdict}_bytes"))?)?;
         let signature = hex::encode(SigningKey::from_bytes(&key).sign(&bytes).to_bytes());
         let digest = text(&approval, "/digest")?;
-        let body = json!({ "officer": officer, "verdict": verdict, "digest": digest, "signature": signature });
-        self.post(&format!("/approvals/{operation}"), &format!("{operation}-{officer}-{verdict}"), &body).await
+        Ok(Word {
+            path: format!("/approvals/{operation}"),
+            key: format!("{operation}-{officer}-{verdict}"),
+            body: json!({ "officer": officer, "verdict": verdict, "digest": digest, "signature": signature }),
+        })
+    }
+
+    /// Hands in an officer's word: whether it was taken.
+    ///
+    /// # Errors
+    /// No outcome in time.
+    pub async fn hand_in(&self, word: &Word) -> anyhow::Result<Result<String, Refused>> {
+        self.post(&word.path, &word.key, &word.body).await
     }
 
     /// The asset's line of the books against the chain.

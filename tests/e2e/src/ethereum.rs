@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use alloy::consensus::{Transaction, TxEip1559, TxEnvelope, transaction::SignerRecoverable};
 use alloy::eips::eip2718::{Decodable2718, Encodable2718};
-use alloy::primitives::{Address, B256, Bytes, TxHash, TxKind, U256};
+use alloy::primitives::{Address, B256, Bytes, TxHash, TxKind, U64, U256};
 use alloy::sol_types::SolCall;
 use anyhow::Context;
 use custos_devchain::{
@@ -258,6 +258,34 @@ impl Ethereum {
         Ok(sends)
     }
 
+    /// Every transaction of `from` that is in the chain, in its order, with its place.
+    ///
+    /// # Errors
+    /// The node does not answer, or a block holds something else than transactions.
+    pub async fn mined(&self, from: Address) -> anyhow::Result<Vec<Mined>> {
+        let mut mined = Vec::new();
+        for number in 0..=self.head().await? {
+            let block = self.rpc.call("eth_getBlockByNumber", json!([U64::from(number), true])).await?;
+            let transactions =
+                block.get("transactions").and_then(Value::as_array).context("a block without transactions")?;
+            for tx in transactions {
+                let field = |name: &str| tx.get(name).and_then(Value::as_str).with_context(|| format!("no {name} in {tx}"));
+                if field("from")?.parse::<Address>()? != from {
+                    continue;
+                }
+                let (hash, to, data) = (field("hash")?.parse()?, field("to")?.parse()?, field("input")?.parse::<Bytes>()?);
+                let (succeeded, _) = self.receipt(hash).await?.with_context(|| format!("{hash} has no receipt"))?;
+                let call = Token::transferCall::abi_decode(&data).ok();
+                let paid = match call {
+                    Some(call) => Paid::Token { token: to, to: call.to, amount: u128::try_from(call.amount)? },
+                    None => Paid::Ether { to, amount: amount(tx.get("value").unwrap_or(&Value::Null))? },
+                };
+                mined.push(Mined { hash, succeeded, paid });
+            }
+        }
+        Ok(mined)
+    }
+
     /// Wei at the newest block.
     ///
     /// # Errors
@@ -386,6 +414,38 @@ impl Ethereum {
 fn host_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A transaction in the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mined {
+    /// Which.
+    pub hash: TxHash,
+    /// Its receipt's status.
+    pub succeeded: bool,
+    /// What it pays if it succeeded.
+    pub paid: Paid,
+}
+
+/// What a transaction pays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paid {
+    /// Coins.
+    Ether {
+        /// To whom.
+        to: Address,
+        /// Wei.
+        amount: u128,
+    },
+    /// A token by its `transfer`.
+    Token {
+        /// The contract.
+        token: Address,
+        /// To whom.
+        to: Address,
+        /// Base units.
+        amount: u128,
+    },
 }
 
 /// Both fee fields of a transaction.

@@ -25,6 +25,8 @@ pub enum Ground {
         kafka: String,
         /// `postgres://…`.
         postgres: String,
+        /// Copies of each record.
+        replication: u16,
     },
 }
 
@@ -87,6 +89,8 @@ pub struct Installation {
     gateway: SocketAddr,
     blockchain: SocketAddr,
     seats: BTreeMap<String, Seat>,
+    /// Where some processes find the log, if not where all others do.
+    lanes: BTreeMap<String, String>,
 }
 
 /// What a process has to itself that is the second of its kind: both listen, answer and remember for themselves.
@@ -111,14 +115,17 @@ impl Installation {
         for (name, value) in [("gateway", gateway), ("health", health), ("ops", blockchain)] {
             arguments.extend([format!("--{name}"), value.to_string()]);
         }
-        if let Ground::Servers { kafka, postgres } = ground {
+        if let Ground::Servers { kafka, postgres, .. } = ground {
             arguments.extend(["--kafka", kafka, "--postgres", postgres].map(str::to_owned));
         }
         arguments.extend_from_slice(more);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         process::run(folder.path(), &program, &arguments).await?.success().context("custos init")?;
-        let seats = BTreeMap::new();
-        let installation = Self { folder: Some(folder), path, program, gateway, blockchain, seats };
+        if let Ground::Servers { replication, .. } = ground {
+            replicate(&path.join("custos.toml"), *replication)?;
+        }
+        let (seats, lanes) = (BTreeMap::new(), BTreeMap::new());
+        let installation = Self { folder: Some(folder), path, program, gateway, blockchain, seats, lanes };
         installation.run("topics", &[]).await?.success().context("custos topics")?;
         Ok(installation)
     }
@@ -172,6 +179,11 @@ impl Installation {
         let gateway = if parts.contains(&Part::Gateway) { Some((free_port()?, instance)) } else { None };
         self.seats.insert(name.to_owned(), Seat { ops: free_port()?, gateway });
         Ok(gateway.map(|(at, _)| format!("http://{at}")))
+    }
+
+    /// The process `name` finds the log at these brokers, from its next start on.
+    pub fn lead(&mut self, name: &str, kafka: &str) {
+        self.lanes.insert(name.to_owned(), kafka.to_owned());
     }
 
     /// A setting of the process `name` as it was last started, such as `process.health`.
@@ -254,6 +266,9 @@ impl Installation {
     fn configure(&self, name: &str, parts: &[Part]) -> anyhow::Result<PathBuf> {
         let mut config: Table = std::fs::read_to_string(self.path.join("custos.toml"))?.parse()?;
         config.insert("member".to_owned(), Value::from(name));
+        if let Some(kafka) = self.lanes.get(name) {
+            section(&mut config, "log")?.insert("kafka".to_owned(), Value::from(kafka.as_str()));
+        }
         let seat = self.seats.get(name);
         let ops = match seat {
             Some(seat) => seat.ops,
@@ -293,6 +308,13 @@ impl Drop for Installation {
             eprintln!("the installation and what its processes said: {}", kept.display());
         }
     }
+}
+
+/// So many copies of each record from the topics' creation on.
+fn replicate(config: &Path, replication: u16) -> anyhow::Result<()> {
+    let mut table: Table = std::fs::read_to_string(config)?.parse()?;
+    section(&mut table, "log")?.insert("replication".to_owned(), Value::from(i64::from(replication)));
+    Ok(std::fs::write(config, toml::to_string(&table)?)?)
 }
 
 fn section<'c>(config: &'c mut Table, name: &str) -> anyhow::Result<&'c mut Table> {

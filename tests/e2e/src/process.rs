@@ -126,6 +126,14 @@ impl Process {
         lines.into_iter().rev().map(|line| format!("    {line}\n")).collect()
     }
 
+    /// How it ended, if it has ended by itself.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
     /// Asks it to stop, and waits until it has.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use custos_parts::{Kafka, Postgres, require, start_kafka, start_postgres};
 use serde_json::Value;
 
 use crate::bank::Bank;
+use crate::brokers::Brokers;
 use crate::door::Door;
 use crate::ethereum::{ETHER, Ethereum};
 use crate::hand::Hand;
@@ -22,6 +23,13 @@ pub const CONFIRMATIONS: u64 = 3;
 pub const APPROVAL_LIMIT: &str = "5";
 /// What the bank puts into the hot wallet, of ether and of the token.
 const FUNDS: u128 = 1_000 * ETHER;
+
+/// What is ended with the world.
+#[derive(Default)]
+struct Servers {
+    _kafka: Option<Kafka>,
+    _postgres: Option<Postgres>,
+}
 
 /// A bank with its chain.
 pub struct World {
@@ -43,7 +51,7 @@ pub struct World {
     pub doors: Vec<Door>,
     ground: Ground,
     processes: BTreeMap<String, (Process, Vec<Part>)>,
-    _servers: Option<(Kafka, Postgres)>,
+    _servers: Servers,
 }
 
 impl World {
@@ -64,7 +72,7 @@ impl World {
     }
 
     async fn embedded_with(doors: usize) -> anyhow::Result<Self> {
-        let mut world = Self::empty(Ethereum::dev().await?, Ground::Embedded, None, doors).await?;
+        let mut world = Self::empty(Ethereum::dev().await?, Ground::Embedded, Servers::default(), doors).await?;
         world.start("all", &Part::ALL).await?;
         world.fund().await?;
         Ok(world)
@@ -103,24 +111,37 @@ impl World {
         Self::servers(test, 0).await
     }
 
+    /// As [`Self::on_servers_alone`], on so many brokers of its own, which can be killed and cut off; see [`Brokers`].
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn on_brokers(test: &str, count: usize) -> anyhow::Result<Option<(Self, Brokers)>> {
+        let brokers = Brokers::start(count).await?;
+        let (postgres, node) = started(|| (start_postgres(), Ethereum::start_node())).await?;
+        let (Some(brokers), Some(postgres), Some(node)) =
+            (require(test, brokers), require(test, postgres), require(test, node))
+        else {
+            return Ok(None);
+        };
+        let replication = u16::try_from(count.min(3))?;
+        let ground = Ground::Servers { kafka: brokers.bootstrap(), postgres: postgres.url().to_owned(), replication };
+        let servers = Servers { _kafka: None, _postgres: Some(postgres) };
+        Ok(Some((Self::empty(Ethereum::of(node).await?, ground, servers, 0).await?, brokers)))
+    }
+
     async fn servers(test: &str, doors: usize) -> anyhow::Result<Option<Self>> {
-        let started = std::thread::spawn(|| (start_kafka(), start_postgres(), Ethereum::start_node()));
-        let started = tokio::task::spawn_blocking(move || started.join()).await?;
-        let Ok((kafka, postgres, node)) = started else { bail!("the servers' launcher panicked") };
+        let (kafka, postgres, node) = started(|| (start_kafka(), start_postgres(), Ethereum::start_node())).await?;
         let (Some(kafka), Some(postgres), Some(node)) = (require(test, kafka), require(test, postgres), require(test, node))
         else {
             return Ok(None);
         };
-        let ground = Ground::Servers { kafka: kafka.bootstrap().to_owned(), postgres: postgres.url().to_owned() };
-        Ok(Some(Self::empty(Ethereum::of(node).await?, ground, Some((kafka, postgres)), doors).await?))
+        let (at, url) = (kafka.bootstrap().to_owned(), postgres.url().to_owned());
+        let ground = Ground::Servers { kafka: at, postgres: url, replication: 1 };
+        let servers = Servers { _kafka: Some(kafka), _postgres: Some(postgres) };
+        Ok(Some(Self::empty(Ethereum::of(node).await?, ground, servers, doors).await?))
     }
 
-    async fn empty(
-        chain: Ethereum,
-        ground: Ground,
-        servers: Option<(Kafka, Postgres)>,
-        count: usize,
-    ) -> anyhow::Result<Self> {
+    async fn empty(chain: Ethereum, ground: Ground, servers: Servers, count: usize) -> anyhow::Result<Self> {
         let token = chain.deploy_token().await?;
         let refused = Self::stranger("refused");
         let mut doors = Vec::new();
@@ -395,4 +416,10 @@ impl World {
         }
         self.installation.run("audit", &[]).await?.success().context("custos audit")
     }
+}
+
+/// Starts servers on a thread of their own, which may block.
+async fn started<T: Send + 'static>(launch: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
+    let launching = tokio::task::spawn_blocking(move || std::thread::spawn(launch).join()).await?;
+    launching.map_err(|_| anyhow::anyhow!("the servers' launcher panicked"))
 }

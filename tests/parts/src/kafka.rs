@@ -13,7 +13,7 @@ use crate::PartError;
 use crate::docker::{self, Running};
 use crate::place::{accepts, fetched, free_port, pin, wait_for};
 
-const READY: &str = "Kafka Server started";
+pub(crate) const READY: &str = "Kafka Server started";
 const START: Duration = Duration::from_secs(90);
 /// What every broker of tests has; names as in `server.properties`.
 const PROPERTIES: &[(&str, &str)] = &[
@@ -209,7 +209,7 @@ fn spawn(libs: &Path, folder: &Path) -> Result<Child, PartError> {
         .map_err(|source| PartError::Program { program: "java", source })
 }
 
-fn java(libs: &Path, folder: &Path, class: &str) -> Command {
+pub(crate) fn java(libs: &Path, folder: &Path, class: &str) -> Command {
     let logging = Path::new(env!("CARGO_MANIFEST_DIR")).join("../containers/kafka/log4j2.yaml");
     let mut command = Command::new("java");
     command

@@ -7,6 +7,7 @@
 //! All calls block; they may be made from an async test, too, because they run on a thread of their own.
 
 mod anvil;
+mod cluster;
 mod docker;
 mod kafka;
 mod place;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use anvil::{Anvil, start_anvil};
+pub use cluster::{Cluster, start_cluster};
 pub use kafka::{Kafka, start_kafka};
 pub use place::contracts;
 pub use postgres::{Postgres, start_postgres};

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use custos_e2e::{CONFIRMATIONS, Part, Process, World};
+use custos_e2e::{CONFIRMATIONS, Chance, Part, Process, World, host_ms};
 use tokio::time::Instant;
 
-use crate::chance::{Chance, host_ms};
 use crate::moment::{Moment, Point, has_come};
 
 /// The longest that is waited before a kill at a random moment, in milliseconds.

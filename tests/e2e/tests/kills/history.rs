@@ -8,12 +8,10 @@ use std::collections::BTreeMap;
 
 use alloy::primitives::TxHash;
 use anyhow::Context;
-use custos_e2e::World;
+use custos_e2e::{World, read_all};
 use custos_journal::Entry;
 use custos_messages::events::{Event, EventBody, Request};
 use custos_messages::{Message, Topic};
-
-use crate::log::read_all;
 
 /// What happened to one operation, in order.
 #[derive(Default)]

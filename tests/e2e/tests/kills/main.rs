@@ -1,27 +1,22 @@
 //! Processes are killed while money moves: at random moments, when operations have reached a step, and inside of what must not
 //! tear. However often that happens, every withdrawal is paid exactly once, every balance is exact, and the log proves itself.
 
-mod chance;
 mod fleet;
 mod history;
-mod log;
 mod moment;
 mod report;
-mod stream;
 mod takeover;
 mod takeovers;
 
 use std::time::Instant;
 
 use anyhow::ensure;
-use custos_e2e::{Part, World};
+use custos_e2e::{Chance, Part, Stream, World};
 
-use chance::Chance;
 use fleet::Fleet;
 use history::History;
 use moment::{GUARD_RECORDED, OPEN_TRANSACTION, Point};
 use report::Report;
-use stream::Stream;
 
 /// How often things are killed.
 struct Extent {
@@ -43,12 +38,14 @@ impl Extent {
     }
 }
 
+/// One round in so many has a withdrawal that officers must approve.
+const APPROVED_EVERY: usize = 3;
 /// The most attempts to kill a process at a point.
 const INSIST: usize = 40;
 
 async fn nothing_is_lost_or_paid_twice(world: &mut World, processes: &[(String, Vec<Part>)]) -> anyhow::Result<()> {
     let (begun, extent) = (Instant::now(), Extent::wanted());
-    let mut stream = Stream::open(world).await?;
+    let mut stream = Stream::open(world, APPROVED_EVERY).await?;
     let mut fleet = Fleet::of(world, processes, Chance::from_environment()?)?;
     while fleet.killed_least() < extent.times {
         stream.flow(world).await?;
@@ -73,7 +70,7 @@ async fn nothing_is_lost_or_paid_twice(world: &mut World, processes: &[(String, 
     let history = History::read(world).await?;
     let report = Report::of(fleet.kills(), &history);
     let said = world.audit_healthy().await?;
-    eprintln!("{}\n{}{}{said}", stream.told(), report.tables(), takeovers::told(world)?);
+    eprintln!("{}: each paid exactly once\n{}{}{said}", stream.told(), report.tables(), takeovers::told(world)?);
     for kind in ["withdrawal", "deposit", "transfer", "issue-address"] {
         eprintln!("{} operations of the kind {kind}", history.count(kind));
     }

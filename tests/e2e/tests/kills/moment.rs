@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use custos_e2e::{Part, World};
+use custos_e2e::{Chance, Part, World};
 use serde_json::Value;
-
-use crate::chance::Chance;
 
 /// The guard has its record on the disk, and nobody has heard of the signature.
 pub const GUARD_RECORDED: &str = "guard-recorded";

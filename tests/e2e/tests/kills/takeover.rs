@@ -3,13 +3,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail, ensure};
-use custos_e2e::{LONG, Part, World, until};
-use custos_messages::{Machine, Topic};
-use custos_runtime::shard::{Manifest, is_manifest};
+use custos_e2e::{LONG, Part, Stream, World, host_ms, only_owners_committed, until};
+use custos_messages::Machine;
 
-use crate::chance::host_ms;
-use crate::log::read_all;
-use crate::stream::Stream;
 use crate::takeovers::{self, Takeover};
 
 const ORCHESTRATOR: [Part; 3] = [Part::Accounts, Part::Treasury, Part::Chain];
@@ -25,7 +21,7 @@ pub async fn others_go_on(world: &mut World, freezes: usize) -> anyhow::Result<(
     world.start("first", &ORCHESTRATOR).await?;
     world.start_beside("second", &ORCHESTRATOR).await?;
     world.fund().await?;
-    let mut stream = Stream::open(world).await?;
+    let mut stream = Stream::open(world, crate::APPROVED_EVERY).await?;
     share(world, &["first", "second"]).await?;
     eprintln!("both orchestrators hold a shard of each machine");
     killed_for_good(world, &mut stream).await?;
@@ -36,9 +32,13 @@ pub async fn others_go_on(world: &mut World, freezes: usize) -> anyhow::Result<(
     stream.ends_exact(world).await?;
     world.books_match().await?;
     world.stop().await?;
-    only_owners_committed(world).await?;
+    let (manifests, changes) = only_owners_committed(world).await?;
+    for (shard, attempts) in changes {
+        ensure!(attempts > 3, "{shard} changed hands {attempts} times only");
+    }
+    eprintln!("{manifests} transactions, each by whoever had the shard then");
     let said = world.audit_healthy().await?;
-    eprintln!("{}\n{}{said}", stream.told(), takeovers::told(world)?);
+    eprintln!("{}: each paid exactly once\n{}{said}", stream.told(), takeovers::told(world)?);
     Ok(())
 }
 
@@ -150,30 +150,5 @@ async fn answers(world: &World, stream: &Stream, owners: &[&str]) -> anyhow::Res
         })
         .await?;
     }
-    Ok(())
-}
-
-/// In each shard the manifests' attempts never go back: nobody has committed after another has taken the shard over.
-async fn only_owners_committed(world: &World) -> anyhow::Result<()> {
-    let mut manifests = 0_u64;
-    for machine in Machine::ALL {
-        for (partition, entries) in read_all(world, Topic::State(machine)).await?.into_iter().enumerate() {
-            let mut last: Option<Manifest> = None;
-            for entry in entries.into_iter().filter(|entry| is_manifest(&entry.record)) {
-                let manifest = Manifest::read(entry.record.value.as_deref().unwrap_or_default())?;
-                if let Some(last) = &last {
-                    let shard = format!("{}/{partition}", machine.name());
-                    ensure!(manifest.attempt >= last.attempt, "{shard}: {} committed after {}", manifest.owner, last.owner);
-                    ensure!(manifest.attempt > last.attempt || manifest.owner == last.owner, "{shard}: two owners at once");
-                    ensure!(manifest.transaction == last.transaction + 1, "{shard}: a transaction is missing");
-                }
-                manifests += 1;
-                last = Some(manifest);
-            }
-            let attempts = last.map_or(0, |manifest| manifest.attempt);
-            ensure!(attempts > 3, "{}/{partition} changed hands {attempts} times only", machine.name());
-        }
-    }
-    eprintln!("{manifests} transactions, each by whoever had the shard then");
     Ok(())
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::{Ground, World};
 use anyhow::Context;
-use custos_e2e::{Ground, World};
 use custos_journal::{EmbeddedJournal, Entry, Journal, KafkaJournal, KafkaSettings, Start};
 use custos_messages::Topic;
 
@@ -11,6 +11,9 @@ const AT_ONCE: usize = 1_000;
 const WAIT: Duration = Duration::from_millis(100);
 
 /// Every committed record of a topic, by partition and in order. The embedded journal has one owner: stop it first.
+///
+/// # Errors
+/// The log cannot be read.
 pub async fn read_all(world: &World, topic: Topic) -> anyhow::Result<Vec<Vec<Entry>>> {
     let (ground, folder) = (world.ground().clone(), world.installation.folder().join("journal"));
     let reading = tokio::task::spawn_blocking(move || {

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
+use crate::{APPROVAL_LIMIT, Balance, Bank, CONFIRMATIONS, ETHER, LONG, Withdrawal, World, base_units, text, until};
 use alloy::primitives::Address;
 use anyhow::{Context, bail, ensure};
-use custos_e2e::{APPROVAL_LIMIT, Balance, Bank, CONFIRMATIONS, ETHER, LONG, Withdrawal, World, base_units, text, until};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -18,8 +18,6 @@ const OFFICERS: [&str; 2] = ["anna", "bert"];
 const SMALL: &str = "0.05";
 const SMALL_UNITS: u128 = ETHER / 20;
 const DEPOSIT_UNITS: u128 = ETHER / 100;
-/// One round in so many has a withdrawal that officers must approve.
-const APPROVED_EVERY: usize = 3;
 /// How long a wish is repeated for: longer than the door is ever away.
 const PATIENCE: u32 = 3;
 
@@ -48,6 +46,17 @@ struct Payment {
     operation: Wish,
 }
 
+impl Payment {
+    /// What its receiver has, by the chain.
+    async fn arrived(&self, world: &World) -> anyhow::Result<u128> {
+        if self.asset == "ETH" {
+            world.chain.balance(self.to).await
+        } else {
+            world.chain.token_balance(world.token, self.to).await
+        }
+    }
+}
+
 struct Transfer {
     from: usize,
     to: usize,
@@ -63,13 +72,18 @@ pub struct Stream {
     addresses: Vec<Wish>,
     approvals: usize,
     deposits: usize,
+    /// One round in so many has a withdrawal that officers must approve.
+    approved_every: usize,
     /// The round, for officers, who take their time.
     round: watch::Sender<usize>,
 }
 
 impl Stream {
-    /// Opens the clients and gives them funds.
-    pub async fn open(world: &World) -> anyhow::Result<Self> {
+    /// Opens the clients and gives them funds. One round in so many has a withdrawal that officers must approve.
+    ///
+    /// # Errors
+    /// They are not in the books in time.
+    pub async fn open(world: &World, approved_every: usize) -> anyhow::Result<Self> {
         let opened = futures::future::try_join_all(CLIENTS.map(|name| world.client(name))).await?;
         let client = |(account, address)| Client { account, address, ether: Flow::default(), tokens: Flow::default() };
         let clients: Vec<Client> = opened.into_iter().map(client).collect();
@@ -84,18 +98,22 @@ impl Stream {
             }
         }
         let (payments, transfers, addresses) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { clients, payments, transfers, addresses, approvals: 0, deposits: 0, round: watch::Sender::new(0) })
+        let round = watch::Sender::new(0);
+        Ok(Self { clients, payments, transfers, addresses, approvals: 0, deposits: 0, approved_every, round })
     }
 
     /// One withdrawal and one deposit of each asset, a transfer, a new address and one block more; now and then a withdrawal that
     /// officers must approve, which they do in the next round. Waits for nothing.
+    ///
+    /// # Errors
+    /// The chain does not answer.
     pub async fn flow(&mut self, world: &World) -> anyhow::Result<()> {
         let round = *self.round.borrow() + 1;
         self.round.send_replace(round);
         for asset in ["ETH", "TUSD"] {
             self.pay(world, asset, (SMALL, SMALL_UNITS))?;
         }
-        if round % APPROVED_EVERY == 1 {
+        if round % self.approved_every == 1 {
             self.approvals += 1;
             self.pay(world, "ETH", (APPROVAL_LIMIT, 5 * ETHER))?;
         }
@@ -155,12 +173,47 @@ impl Stream {
         Ok(())
     }
 
-    /// Waits until all is done: each receiver has exactly what was sent, and each account exactly the rest.
-    pub async fn ends_exact(&mut self, world: &World) -> anyhow::Result<()> {
+    /// How many wishes nobody has said yes to so far.
+    #[must_use]
+    pub fn unanswered(&self) -> usize {
+        let payments = self.payments.iter().map(|payment| &payment.operation);
+        let transfers = self.transfers.iter().map(|transfer| &transfer.operation);
+        payments.chain(transfers).chain(&self.addresses).filter(|wish| !wish.is_finished()).count()
+    }
+
+    /// What was asked to be paid: to whom, of which asset, how much.
+    pub fn asked(&self) -> impl Iterator<Item = (Address, &'static str, u128)> {
+        self.payments.iter().map(|payment| (payment.to, payment.asset, payment.amount))
+    }
+
+    /// Officers wait for no further round.
+    pub fn over(&self) {
         self.round.send_replace(usize::MAX);
-        self.payments_are_made_once(world).await?;
+    }
+
+    /// Waits until all is done: each receiver has exactly what was sent, and each account exactly the rest.
+    ///
+    /// # Errors
+    /// Something is not so, with all that is not.
+    pub async fn ends_exact(&mut self, world: &World) -> anyhow::Result<()> {
+        let found = self.differences(world).await?;
+        ensure!(found.is_empty(), "{}", found.join("\n"));
+        Ok(())
+    }
+
+    /// Waits until all is done, and says in words whatever is not as it must be: an operation that does not end well, a receiver or
+    /// an account that has something else.
+    ///
+    /// # Errors
+    /// The chain does not answer, or the books are not complete in time.
+    pub async fn differences(&mut self, world: &World) -> anyhow::Result<Vec<String>> {
+        self.over();
+        let mut found = self.payments_made_otherwise(world).await?;
         for transfer in std::mem::take(&mut self.transfers) {
-            completed(world, transfer.operation).await?;
+            if let Err(error) = completed(world, transfer.operation).await {
+                found.push(format!("a transfer: {error:#}"));
+                continue;
+            }
             for (index, out) in [(transfer.from, SMALL_UNITS), (transfer.to, 0)] {
                 let client = self.client(index)?;
                 let flow = if transfer.asset == "ETH" { &mut client.ether } else { &mut client.tokens };
@@ -168,37 +221,48 @@ impl Stream {
             }
         }
         let mut issued = BTreeSet::new();
-        let asked = self.addresses.len();
         for wish in self.addresses.drain(..) {
-            let done = completed(world, wish).await?;
-            issued.insert(text(&done, "/response/address/address")?.to_owned());
+            let address = match completed(world, wish).await {
+                Ok(done) => text(&done, "/response/address/address")?.to_owned(),
+                Err(error) => {
+                    found.push(format!("an address: {error:#}"));
+                    continue;
+                }
+            };
+            if let Some(twice) = issued.replace(address) {
+                found.push(format!("{twice} was issued twice"));
+            }
         }
-        ensure!(issued.len() == asked, "{asked} addresses were asked for, {} different ones were issued", issued.len());
         world.chain.mine(CONFIRMATIONS).await?;
         world.caught_up().await?;
         for client in &self.clients {
             for (asset, flow) in [("ETH", client.ether), ("TUSD", client.tokens)] {
                 let left = (FUNDS + flow.into).checked_sub(flow.out).context("more went than there was")?;
-                world.bank.has(&client.account, asset, Balance::available(left)).await?;
+                if let Err(error) = world.bank.has(&client.account, asset, Balance::available(left)).await {
+                    found.push(format!("{error:#}"));
+                }
             }
         }
-        Ok(())
+        Ok(found)
     }
 
-    async fn payments_are_made_once(&mut self, world: &World) -> anyhow::Result<()> {
+    async fn payments_made_otherwise(&mut self, world: &World) -> anyhow::Result<Vec<String>> {
+        let mut found = Vec::new();
         for payment in &mut self.payments {
-            let id = (&mut payment.operation).await??;
-            let done = world.mine_until(&format!("operation {id} is done"), || world.bank.ended(&id)).await?;
-            ensure!(text(&done, "/metadata/status")? == "completed", "{done}");
-            let ether = payment.asset == "ETH";
-            let got = if ether {
-                world.chain.balance(payment.to).await?
-            } else {
-                world.chain.token_balance(world.token, payment.to).await?
+            let ended = accomplished(world, &mut payment.operation).await;
+            let got = payment.arrived(world).await?;
+            let id = match ended {
+                Ok((id, _)) => id,
+                Err(error) => {
+                    found.push(format!("a payment to {}, which got {got}: {error:#}", payment.to));
+                    continue;
+                }
             };
-            ensure!(got == payment.amount, "{id} is paid exactly once, but {} got {got}", payment.to);
+            if got != payment.amount {
+                found.push(format!("{id} is {} to be paid once, but {} got {got}", payment.amount, payment.to));
+            }
             let client = self.clients.get_mut(payment.client).context("a client")?;
-            if ether {
+            if payment.asset == "ETH" {
                 let view = world.bank.withdrawal(&id).await?;
                 let fee = base_units(view.pointer("/payment/fee").context("a payment without a fee")?)?;
                 client.ether.out += payment.amount + fee;
@@ -206,7 +270,7 @@ impl Stream {
                 client.tokens.out += payment.amount;
             }
         }
-        Ok(())
+        Ok(found)
     }
 
     /// The clients' accounts.
@@ -215,9 +279,10 @@ impl Stream {
     }
 
     /// What was done, in words.
+    #[must_use]
     pub fn told(&self) -> String {
         format!(
-            "{} withdrawals, each paid exactly once ({} of them with officers); {} deposits besides the first ones; {} rounds",
+            "{} withdrawals ({} of them with officers), {} deposits besides the first ones, {} rounds",
             self.payments.len(),
             self.approvals,
             self.deposits,
@@ -230,10 +295,15 @@ fn officers(world: &World) -> anyhow::Result<Vec<String>> {
     OFFICERS.iter().map(|officer| world.installation.officer_key(officer)).collect()
 }
 
-async fn completed(world: &World, wish: Wish) -> anyhow::Result<Value> {
+async fn completed(world: &World, mut wish: Wish) -> anyhow::Result<Value> {
+    Ok(accomplished(world, &mut wish).await?.1)
+}
+
+/// The operation of a wish, and how it stands once it is done as asked.
+async fn accomplished(world: &World, wish: &mut Wish) -> anyhow::Result<(String, Value)> {
     let id = wish.await??;
     let done = world.mine_until(&format!("operation {id} is done"), || world.bank.ended(&id)).await?;
-    if text(&done, "/metadata/status")? == "completed" { Ok(done) } else { bail!("{done}") }
+    if text(&done, "/metadata/status")? == "completed" { Ok((id, done)) } else { bail!("{done}") }
 }
 
 /// Asks under one key until there is an answer, however often the door is away.
@@ -265,14 +335,17 @@ async fn ask_address(bank: Bank, account: String, key: String) -> anyhow::Result
     .await?
 }
 
-/// Decides as soon as officers are asked, and again until it was taken.
+/// Signs as soon as officers are asked, and hands it in until there is an answer: the operation may have gone on since, without the
+/// officer having heard it.
 async fn approve(bank: &Bank, id: &str, officer: (&str, &str)) -> anyhow::Result<()> {
-    until(&format!("{} approves {id}", officer.0), PATIENCE * LONG, || async {
+    let what = format!("{} approves {id}", officer.0);
+    let word = until(&what, PATIENCE * LONG, || async {
         let waits = bank.operation(id).await?.pointer("/metadata/awaits_approval").and_then(Value::as_bool);
-        if waits != Some(true) {
-            return Ok(None);
-        }
-        match bank.decide(id, officer, "approve").await? {
+        if waits == Some(true) { bank.word(id, officer, "approve").await.map(Some) } else { Ok(None) }
+    })
+    .await?;
+    until(&what, PATIENCE * LONG, || async {
+        match bank.hand_in(&word).await? {
             Ok(_) => Ok(Some(())),
             Err(refused) => bail!("{} {}", refused.status, refused.body),
         }

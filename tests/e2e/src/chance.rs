@@ -9,6 +9,9 @@ pub struct Chance(u64);
 
 impl Chance {
     /// The numbers of `CUSTOS_TEST_SEED`, which is told.
+    ///
+    /// # Errors
+    /// It is no number.
     pub fn from_environment() -> anyhow::Result<Self> {
         let seed = std::env::var("CUSTOS_TEST_SEED").ok().map(|seed| seed.parse()).transpose()?.unwrap_or(SEED);
         eprintln!("CUSTOS_TEST_SEED={seed}");
@@ -34,6 +37,7 @@ impl Chance {
 }
 
 /// The host's clock, in milliseconds since 1970: also the log's, whose broker runs on this host.
+#[must_use]
 pub fn host_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
