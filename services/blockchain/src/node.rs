@@ -1,4 +1,4 @@
-//! One chain node: JSON-RPC over HTTP, every request with an end.
+//! One chain node: JSON-RPC over HTTP, or over a transport of the caller; every request with an end.
 //!
 //! Invariants: nothing is asked of a node before it has said that it serves the configured chain; an answer that cannot be read
 //! is an error; errors never repeat the node's address, which may hold a key. Deliberately absent: retries, which belong to the
@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use alloy::primitives::{Address, B256, Bytes, U64, U256};
 use alloy::providers::{Provider, ProviderBuilder, RootProvider};
+use alloy::rpc::client::RpcClient;
 use alloy::sol_types::SolCall;
-use alloy::transports::{RpcError, TransportErrorKind};
+use alloy::transports::{BoxTransport, RpcError, TransportErrorKind};
 use custos_domain::NodeName;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -41,8 +42,10 @@ const REVERTED: i64 = 3;
 pub(crate) struct Node {
     name: NodeName,
     expected: u64,
-    address: String,
-    timeout: Duration,
+    /// Where it is, if it is reached over HTTP; errors must not repeat it.
+    address: Option<String>,
+    /// How long a request may take; none if the transport ends each request on its own.
+    timeout: Option<Duration>,
     provider: RootProvider,
     verified: OnceCell<()>,
 }
@@ -117,11 +120,23 @@ impl Node {
         Ok(Self {
             name: node.name.clone(),
             expected: chain.number,
-            address: url.to_string(),
-            timeout: chain.request_timeout,
+            address: Some(url.to_string()),
+            timeout: Some(chain.request_timeout),
             provider: ProviderBuilder::new().disable_recommended_fillers().connect_http(url),
             verified: OnceCell::new(),
         })
+    }
+
+    /// The node called `name` behind `transport`, which ends each request on its own; nothing is asked yet.
+    pub(crate) fn over(chain: &ChainConfig, name: NodeName, transport: BoxTransport) -> Self {
+        Self {
+            name,
+            expected: chain.number,
+            address: None,
+            timeout: None,
+            provider: RootProvider::new(RpcClient::new(transport, true)),
+            verified: OnceCell::new(),
+        }
     }
 
     /// Its name in policy.
@@ -155,10 +170,11 @@ impl Node {
 
     async fn ask_raw(&self, method: &'static str, params: Value) -> Result<Box<RawValue>, BlockchainError> {
         let params = to_raw_value(&params).map_err(|error| self.nonsense(method, error.to_string()))?;
-        let answer = tokio::time::timeout(self.timeout, self.provider.raw_request_dyn(method.into(), &params)).await;
-        match answer {
+        let asked = self.provider.raw_request_dyn(method.into(), &params);
+        let Some(within) = self.timeout else { return asked.await.map_err(|error| self.failed(method, &error)) };
+        match tokio::time::timeout(within, asked).await {
             Ok(answer) => answer.map_err(|error| self.failed(method, &error)),
-            Err(_) => Err(BlockchainError::Late { node: self.name.clone(), method, within_ms: self.timeout.as_millis() }),
+            Err(_) => Err(BlockchainError::Late { node: self.name.clone(), method, within_ms: within.as_millis() }),
         }
     }
 
@@ -169,7 +185,10 @@ impl Node {
                 BlockchainError::Refused { node, method, code: answer.code, message: answer.message.to_string() }
             }
             other => {
-                let reason = other.to_string().replace(self.address.trim_end_matches('/'), "its address");
+                let mut reason = other.to_string();
+                if let Some(address) = &self.address {
+                    reason = reason.replace(address.trim_end_matches('/'), "its address");
+                }
                 BlockchainError::Unreachable { node, method, reason }
             }
         }

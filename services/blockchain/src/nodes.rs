@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use custos_domain::ChainId;
+use alloy::transports::BoxTransport;
+use custos_domain::{ChainId, NodeName};
 
 use crate::BlockchainError;
 use crate::node::Node;
@@ -41,6 +42,23 @@ impl Nodes {
             chains.insert(chain.chain.clone(), Arc::new(Chain { config: chain.clone(), nodes }));
         }
         Ok(Self { chains: Arc::new(chains) })
+    }
+
+    /// The configured nodes, each over the transport that `reach` gives for it instead of its address. A transport ends every
+    /// request on its own: nothing here times it. Each node is asked for its chain before its first use.
+    #[must_use]
+    pub fn over(config: &BlockchainConfig, mut reach: impl FnMut(&ChainId, &NodeName) -> BoxTransport) -> Self {
+        let mut chains = BTreeMap::new();
+        for chain in &config.chains {
+            let names = chain.nodes.iter().map(|entry| entry.name.clone());
+            let nodes = names.map(|name| {
+                let transport = reach(&chain.chain, &name);
+                Arc::new(Node::over(chain, name, transport))
+            });
+            let nodes = nodes.collect();
+            chains.insert(chain.chain.clone(), Arc::new(Chain { config: chain.clone(), nodes }));
+        }
+        Self { chains: Arc::new(chains) }
     }
 
     pub(crate) fn chain(&self, chain: &ChainId) -> Result<&Arc<Chain>, BlockchainError> {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use alloy::primitives::Address;
 use custos_domain::{BlockRef, ChainId};
@@ -17,8 +17,8 @@ use custos_runtime::quarantine::Quarantine;
 
 const MOST: usize = 1_024;
 const LOOK: Duration = Duration::from_millis(100);
-/// A log that has not shown its end after this long does not answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A log that has shown neither a record nor its end for so many looks (half a minute) does not answer.
+const LOOKS_MAX: u32 = 300;
 
 /// The watch list of one chain, as one follower holds it.
 pub(crate) struct WatchList {
@@ -76,16 +76,16 @@ impl WatchList {
     fn read(&mut self, partition: u32, from: u64, end: u64) -> Result<(), JournalError> {
         // A feed of its own each time: only then is its word about the end younger than `end`.
         let mut feed = self.journal.read(Topic::Addresses, partition, Start::At(from))?;
-        let until = Instant::now() + PATIENCE;
-        let mut next = from;
+        let (mut next, mut looks) = (from, 0_u32);
         while next < end && !feed.at_end() {
-            if Instant::now() > until {
+            looks = looks.saturating_add(1);
+            if looks > LOOKS_MAX {
                 let reason = format!("partition {partition} does not come to its end at {end}");
                 return Err(JournalError::Unavailable { operation: "read the watch list", reason });
             }
             for entry in feed.poll(MOST, LOOK)? {
                 self.take(&entry)?;
-                next = entry.offset.saturating_add(1);
+                (next, looks) = (entry.offset.saturating_add(1), 0);
             }
             self.note(partition, Place { next, end: None });
         }

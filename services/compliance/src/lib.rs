@@ -35,6 +35,12 @@ impl Compliance {
         Ok(Self { paths, lists: Mutex::new(Arc::new(lists)) })
     }
 
+    /// A screener by lists that are in memory already and never change.
+    #[must_use]
+    pub fn of(lists: Lists) -> Self {
+        Self { paths: Vec::new(), lists: Mutex::new(Arc::new(lists)) }
+    }
+
     /// The lists in force, read again when a file has changed.
     ///
     /// # Errors

@@ -7,10 +7,13 @@
 //! lost or both restored (then only the chain's own nonces tell, and a human must look), and of records that only other signers
 //! have seen (replicate the guard's database synchronously).
 
+use std::fmt;
 use std::fs::{self, OpenOptions};
+use std::future::Future;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 
 use custos_domain::Digest;
 
@@ -41,28 +44,56 @@ impl Mark {
     }
 }
 
-/// The file, and what it says.
+/// Where a checkpoint is kept: outside of the guard's database, one for each signer process.
+pub trait CheckpointStore: fmt::Debug + Send + Sync + 'static {
+    /// What is kept there.
+    ///
+    /// # Errors
+    /// `NotFound` if nothing was ever kept there; else it cannot be read.
+    fn read(&self) -> io::Result<String>;
+
+    /// Keeps `text` instead of what was there: whole or not at all, and durable when the answer is there.
+    fn replace(&self, text: String) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send + '_>>;
+
+    /// Where that is, for errors.
+    fn path(&self) -> &Path;
+}
+
+/// A checkpoint in a file.
+#[derive(Clone, Debug)]
+pub struct CheckpointFile(PathBuf);
+
+/// The checkpoint's place, and what it says.
 #[derive(Debug)]
 pub struct Checkpoint {
-    path: PathBuf,
+    store: Box<dyn CheckpointStore>,
     mark: Mark,
 }
 
 impl Checkpoint {
-    /// Reads the checkpoint at `path`; where there is none, this signer has seen nothing yet.
+    /// Reads the checkpoint in the file at `path`; where there is none, this signer has seen nothing yet.
     ///
     /// # Errors
     /// Unreadable, torn or altered.
     pub fn open(path: &Path) -> Result<Self, WalletError> {
-        let mark = match fs::read_to_string(path) {
-            Ok(text) => parse(&text).ok_or_else(|| WalletError::CheckpointTorn { path: path.to_owned() })?,
+        Self::kept_in(CheckpointFile(path.to_owned()))
+    }
+
+    /// Reads the checkpoint in `store`; where there is none, this signer has seen nothing yet.
+    ///
+    /// # Errors
+    /// Unreadable, torn or altered.
+    pub fn kept_in(store: impl CheckpointStore) -> Result<Self, WalletError> {
+        let path = || store.path().to_owned();
+        let mark = match store.read() {
+            Ok(text) => parse(&text).ok_or_else(|| WalletError::CheckpointTorn { path: path() })?,
             Err(absent) if absent.kind() == io::ErrorKind::NotFound => Mark::START,
             Err(bad) if bad.kind() == io::ErrorKind::InvalidData => {
-                return Err(WalletError::CheckpointTorn { path: path.to_owned() });
+                return Err(WalletError::CheckpointTorn { path: path() });
             }
-            Err(source) => return Err(WalletError::Checkpoint { operation: "read", path: path.to_owned(), source }),
+            Err(source) => return Err(WalletError::Checkpoint { operation: "read", path: path(), source }),
         };
-        Ok(Self { path: path.to_owned(), mark })
+        Ok(Self { store: Box::new(store), mark })
     }
 
     /// What this signer has seen.
@@ -74,17 +105,31 @@ impl Checkpoint {
     /// Moves forward to `mark`, durably; a mark that is not ahead changes nothing.
     ///
     /// # Errors
-    /// The file cannot be written: whatever the mark stands for must not be released.
+    /// It cannot be kept: whatever the mark stands for must not be released.
     pub async fn advance(&mut self, mark: Mark) -> Result<(), WalletError> {
         let next = self.mark.join(mark);
         if next == self.mark {
             return Ok(());
         }
-        let path = self.path.clone();
-        let written = tokio::task::spawn_blocking(move || write(&path, &print(next))).await.map_err(WalletError::Thread)?;
-        written.map_err(|source| WalletError::Checkpoint { operation: "write", path: self.path.clone(), source })?;
+        let failed = |source| WalletError::Checkpoint { operation: "write", path: self.store.path().to_owned(), source };
+        self.store.replace(print(next)).await.map_err(failed)?;
         self.mark = next;
         Ok(())
+    }
+}
+
+impl CheckpointStore for CheckpointFile {
+    fn read(&self) -> io::Result<String> {
+        fs::read_to_string(&self.0)
+    }
+
+    fn replace(&self, text: String) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send + '_>> {
+        let path = self.0.clone();
+        Box::pin(async move { tokio::task::spawn_blocking(move || write(&path, &text)).await.map_err(io::Error::other)? })
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
     }
 }
 

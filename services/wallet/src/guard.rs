@@ -115,30 +115,37 @@ pub trait Guard: Send + Sync + 'static {
 
 /// What an intent is bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Binding {
-    content: Digest,
-    wallet: WalletId,
-    chain: ChainId,
-    nonce: u64,
+pub struct Binding {
+    /// Digest of all that the intent says.
+    pub content: Digest,
+    /// The wallet that pays.
+    pub wallet: WalletId,
+    /// Its chain.
+    pub chain: ChainId,
+    /// The nonce.
+    pub nonce: u64,
     /// Highest `maxFeePerGas` and `maxPriorityFeePerGas` of the attempts, each for itself.
-    highest: (Amount, Amount),
+    pub highest: (Amount, Amount),
 }
 
 /// What the store knows about a claim.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Known {
+pub struct Known {
     /// The intent's own binding.
-    binding: Option<Binding>,
+    pub binding: Option<Binding>,
     /// The intent that holds the nonce.
-    nonce_of: Option<IntentId>,
+    pub nonce_of: Option<IntentId>,
     /// First signatures of house intents for the wallet on the claim's day.
-    house_today: u64,
+    pub house_today: u64,
     /// The highest policy version shown so far.
-    policy_version: u32,
+    pub policy_version: u32,
 }
 
-/// The guard's whole decision, for a claim whose exact attempt is not on record.
-fn rule(claim: &Claim, known: &Known) -> Result<Grant, SignRefusal> {
+/// The guard's whole decision, for a claim whose exact attempt is not on record; every store of records rules by it.
+///
+/// # Errors
+/// Why the signer refuses.
+pub fn rule(claim: &Claim, known: &Known) -> Result<Grant, SignRefusal> {
     if known.policy_version > claim.policy_version {
         return Err(SignRefusal::PolicyRefused);
     }

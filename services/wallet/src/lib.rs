@@ -16,9 +16,9 @@ mod settings;
 mod signer;
 mod transaction;
 
-pub use checkpoint::{Checkpoint, Mark};
+pub use checkpoint::{Checkpoint, CheckpointFile, CheckpointStore, Mark};
 pub use error::WalletError;
-pub use guard::{Claim, FirstLimit, Grant, Guard, Outcome, SqlGuard, Verdict};
+pub use guard::{Binding, Claim, FirstLimit, Grant, Guard, Known, Outcome, SqlGuard, Verdict, rule};
 pub use keys::{DEPOSIT_BRANCH, DerivedAddress, HOT_BRANCH, Keys, attestation_key, hot_address};
 pub use keystore::{KeyStore, WorkFactor};
 pub use settings::{GuardUrl, PassphraseSource, WalletConfig, WalletSettings};

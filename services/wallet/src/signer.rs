@@ -5,6 +5,7 @@
 //! exist. Then come the checks, then the guard, and the bytes leave only when guard and checkpoint are durable.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use custos_domain::{ChainId, CommandId, Digest, TenantId, WalletId};
 use custos_messages::treasury::{AddressDerived, SignRefusal, SignRefused, Signed, TreasuryInput};
@@ -26,7 +27,7 @@ pub type Interruption = fn(&str);
 
 /// The signer.
 pub struct Wallet<G = SqlGuard> {
-    keys: Keys,
+    keys: Arc<Keys>,
     wallets: BTreeMap<WalletId, ChainId>,
     tenant: TenantId,
     policy_root: VerifyingKey,
@@ -55,15 +56,28 @@ impl<G: Guard> Wallet<G> {
     ///
     /// # Errors
     /// The checkpoint cannot be read, or the guard is behind it.
-    pub async fn assemble(config: WalletConfig, keys: Keys, guard: G) -> Result<Self, WalletError> {
+    pub async fn assemble(config: WalletConfig, keys: impl Into<Arc<Keys>>, guard: G) -> Result<Self, WalletError> {
         let checkpoint = Checkpoint::open(&config.checkpoint)?;
+        Self::with_checkpoint(config, keys, guard, checkpoint).await
+    }
+
+    /// As [`Self::assemble`], with a checkpoint that is open already, wherever it is kept.
+    ///
+    /// # Errors
+    /// The guard is behind the checkpoint, or of another history.
+    pub async fn with_checkpoint(
+        config: WalletConfig,
+        keys: impl Into<Arc<Keys>>,
+        guard: G,
+        checkpoint: Checkpoint,
+    ) -> Result<Self, WalletError> {
         let (_, head) = guard.recall(&Digest([0; 32]), &checkpoint.mark()).await?;
         if checkpoint.mark() == Mark::START && head.count > 0 {
             tracing::warn!(records = head.count, "no checkpoint yet: the guard's records are taken on trust this once");
         }
         let wallets = config.chains.into_iter().map(|chain| (WalletId::omnibus(&config.tenant, &chain), chain)).collect();
         let wallet = Self {
-            keys,
+            keys: keys.into(),
             wallets,
             tenant: config.tenant,
             policy_root: config.policy_root,
@@ -84,7 +98,7 @@ impl<G: Guard> Wallet<G> {
 
     /// The keys, for addresses and the attestation's public key.
     #[must_use]
-    pub const fn keys(&self) -> &Keys {
+    pub fn keys(&self) -> &Keys {
         &self.keys
     }
 
