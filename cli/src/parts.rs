@@ -161,7 +161,7 @@ fn follow(part: Part, stage: &Stage, ended: &Sender<Ended>, nodes: &Nodes) -> an
         keyring: Arc::clone(&stage.keyring),
         partitions: stage.config.provision.partitions,
         metrics: stage.metrics.clone(),
-        handle: stage.handle.clone(),
+        work: Work::Tokio(stage.handle.clone()),
         lead_max: LEAD_MAX,
     };
     for follower in followers(nodes, &settings)? {

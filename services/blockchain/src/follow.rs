@@ -14,13 +14,15 @@ use std::time::Duration;
 
 use alloy::primitives::B256;
 use custos_domain::{BlockHash, BlockRef, Timestamp};
-use custos_journal::{Journal, JournalError, Remedy};
+use custos_journal::Journal;
 use custos_messages::chain::{BlockReport, ChainInput};
 use custos_messages::treasury::{TreasuryInput, Watching};
 use custos_messages::{Keyring, Mail, Source, TraceParent};
 use custos_runtime::metrics::Metrics;
+use custos_runtime::pace::Turn;
 use custos_runtime::post::Post;
-use tokio::runtime::Handle;
+use custos_runtime::serve::Work;
+use futures::executor;
 
 use crate::BlockchainError;
 use crate::branch::Branch;
@@ -41,7 +43,6 @@ const CURSOR_WALK: u64 = 512;
 /// beyond, and goes on when the cursor does. Half of what the machine keeps, and at 12 s a block more than a day.
 pub const LEAD_MAX: u64 = 8_192;
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-const LOG_PAUSE: Duration = Duration::from_millis(100);
 
 /// What followers need around them.
 #[derive(Clone)]
@@ -54,8 +55,8 @@ pub struct FollowSettings {
     pub partitions: u32,
     /// Counters.
     pub metrics: Metrics,
-    /// Where requests to nodes run.
-    pub handle: Handle,
+    /// Where requests to nodes run. In the follower's own turns only if its nodes need no runtime.
+    pub work: Work,
     /// The most blocks that are reported beyond the chain machine's cursor: see [`LEAD_MAX`].
     pub lead_max: u64,
 }
@@ -64,7 +65,8 @@ pub struct FollowSettings {
 pub struct Follower {
     chain: Arc<Chain>,
     node: Arc<Node>,
-    handle: Handle,
+    work: Work,
+    pause: Duration,
     post: Post,
     watch: WatchList,
     branch: Option<Branch>,
@@ -89,7 +91,8 @@ pub fn followers(nodes: &Nodes, settings: &FollowSettings) -> Result<Vec<Followe
             followers.push(Follower {
                 chain: Arc::clone(chain),
                 node: Arc::clone(node),
-                handle: settings.handle.clone(),
+                work: settings.work.clone(),
+                pause: chain.config.poll,
                 post: Post::new(&*journal, Arc::clone(&keyring), Source::Blockchain, settings.partitions)?,
                 watch: WatchList::open(chain.config.chain.clone(), journal, keyring, settings.metrics.clone())?,
                 branch: None,
@@ -123,31 +126,45 @@ impl Follower {
     /// # Errors
     /// The node serves another chain, or the log cannot be used: a human must look.
     pub fn run(mut self, stop: Arc<AtomicBool>) -> Result<(), BlockchainError> {
-        let poll = self.chain.config.poll;
-        let mut pause = poll;
         while !stop.load(Ordering::Acquire) {
-            match self.step(&stop) {
-                Ok(Progress::Moved) => pause = poll,
-                Ok(Progress::Idle) => {
-                    pause = poll;
-                    std::thread::sleep(poll);
-                }
-                Err(error) if error.retryable() => {
-                    tracing::warn!(follower = self.name(), %error, "a step of a follower is tried again");
-                    self.metrics.failed();
-                    std::thread::sleep(pause);
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-                Err(error) => return Err(error),
+            if let Turn::Wait(span) = self.step()? {
+                std::thread::sleep(span);
             }
         }
         Ok(())
     }
 
-    fn step(&mut self, stop: &AtomicBool) -> Result<Progress, BlockchainError> {
-        let Some(branch) = &self.branch else { return self.begin(stop) };
+    /// One turn: at most one stretch of blocks is reported. It never waits but for the node and the log; what may succeed later is
+    /// done again in a later turn, from the last block on that is durably reported.
+    ///
+    /// # Errors
+    /// As for [`Self::run`].
+    pub fn step(&mut self) -> Result<Turn, BlockchainError> {
+        let poll = self.chain.config.poll;
+        match self.follow() {
+            Ok(Progress::Moved) => {
+                self.pause = poll;
+                Ok(Turn::Again)
+            }
+            Ok(Progress::Idle) => {
+                self.pause = poll;
+                Ok(Turn::Wait(poll))
+            }
+            Err(error) if error.retryable() => {
+                tracing::warn!(follower = self.name(), %error, "a step of a follower is tried again");
+                self.metrics.failed();
+                let pause = self.pause;
+                self.pause = (pause * 2).min(LONGEST_PAUSE);
+                Ok(Turn::Wait(pause))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn follow(&mut self) -> Result<Progress, BlockchainError> {
+        let Some(branch) = &self.branch else { return self.begin() };
         let newest = branch.newest();
-        let head = self.handle.block_on(self.node.latest())?;
+        let head = wait(&self.work, self.node.latest())?;
         let head = block_ref(head.number.to(), head.hash);
         let known = branch.at(head.number);
         let next = newest.map_or(self.chain.config.start_block, |last| last.number.saturating_add(1));
@@ -156,32 +173,32 @@ impl Follower {
             if known.is_some_and(|known| known != head) {
                 return self.walk_back();
             }
-            self.announce(stop)?;
+            self.announce()?;
             return Ok(Progress::Idle);
         }
         let settled = self.watch.cursor().map_or(self.chain.config.start_block, |cursor| cursor.number);
         let last = head.number.min(settled.saturating_add(self.lead_max));
         let Some(wanted) = last.checked_add(1).and_then(|end| NonZeroU64::new(end.saturating_sub(next))) else {
-            self.announce(stop)?;
+            self.announce()?;
             return Ok(Progress::Idle);
         };
-        self.advance(next, wanted, stop)
+        self.advance(next, wanted)
     }
 
     /// Reports the stretch of blocks from `next` on.
-    fn advance(&mut self, next: u64, wanted: NonZeroU64, stop: &AtomicBool) -> Result<Progress, BlockchainError> {
+    fn advance(&mut self, next: u64, wanted: NonZeroU64) -> Result<Progress, BlockchainError> {
         let newest = self.branch.as_ref().and_then(Branch::newest);
-        let blocks = self.handle.block_on(stretch::fetch(&self.node, next, wanted))?;
+        let blocks = wait(&self.work, stretch::fetch(&self.node, next, wanted))?;
         let Some(first) = blocks.first() else { return Ok(Progress::Idle) };
         if newest.is_some_and(|last| last.hash.0 != first.parent_hash.0) {
             return self.walk_back();
         }
-        self.announce(stop)?;
+        self.announce()?;
         let Self { node, chain, watch, metrics, tracing, .. } = self;
         let scene = Scene { node, config: &chain.config, watched: watch.watched(), metrics, tracing };
-        let found = self.handle.block_on(stretch::look_through(&scene, &blocks))?;
+        let found = wait(&self.work, stretch::look_through(&scene, &blocks))?;
         let mails: Vec<_> = blocks.iter().zip(found).flat_map(|(block, found)| self.reports(block, found)).collect();
-        insist(stop, || self.post.send_all(&mails))?;
+        self.post.send_all(&mails)?;
         for block in &blocks {
             let at = block_ref(block.number.to(), block.hash);
             if let Some(branch) = &mut self.branch {
@@ -193,12 +210,12 @@ impl Follower {
     }
 
     /// Finds where to begin: the cursor if it is canonical, else the canonical block below it, else before the first block.
-    fn begin(&mut self, stop: &AtomicBool) -> Result<Progress, BlockchainError> {
+    fn begin(&mut self) -> Result<Progress, BlockchainError> {
         self.watch.refresh()?;
         let start = self.chain.config.start_block;
         let base = match (self.watch.cursor(), start.checked_sub(1)) {
             (Some(cursor), _) => self.below(cursor)?,
-            (None, Some(before)) => self.handle.block_on(self.node.header_at(before))?.map(|found| header_ref(&found)),
+            (None, Some(before)) => wait(&self.work, self.node.header_at(before))?.map(|found| header_ref(&found)),
             (None, None) => {
                 self.branch = Some(Branch::default());
                 return Ok(Progress::Moved);
@@ -207,7 +224,7 @@ impl Follower {
         let Some(base) = base else { return Ok(Progress::Idle) };
         tracing::info!(follower = self.name(), number = base.number, hash = %base.hash, "following from here");
         self.branch = Some(Branch::on(base));
-        self.announce(stop)?;
+        self.announce()?;
         Ok(Progress::Moved)
     }
 
@@ -215,25 +232,25 @@ impl Follower {
     fn below(&self, cursor: BlockRef) -> Result<Option<BlockRef>, BlockchainError> {
         let mut at = cursor;
         for _ in 0..CURSOR_WALK {
-            match self.handle.block_on(self.node.header_at(at.number))? {
+            match wait(&self.work, self.node.header_at(at.number))? {
                 Some(found) if header_ref(&found) == at => return Ok(Some(at)),
                 None if at == cursor => return Ok(None),
                 _ => {}
             }
-            let Some(header) = self.handle.block_on(self.node.header_of(B256::from(at.hash.0)))? else { break };
+            let Some(header) = wait(&self.work, self.node.header_of(B256::from(at.hash.0)))? else { break };
             let Some(number) = at.number.checked_sub(1) else { break };
             at = block_ref(number, header.parent_hash);
         }
         tracing::error!(follower = self.name(), number = cursor.number, hash = %cursor.hash, "the node does not know the cursor");
         let far = cursor.number.saturating_sub(CURSOR_WALK);
-        Ok(self.handle.block_on(self.node.header_at(far))?.map(|found| header_ref(&found)))
+        Ok(wait(&self.work, self.node.header_at(far))?.map(|found| header_ref(&found)))
     }
 
     /// Cuts what was reported down to the common ancestor with the node's chain; begins anew when there is none in memory.
     fn walk_back(&mut self) -> Result<Progress, BlockchainError> {
         let Some(branch) = &mut self.branch else { return Ok(Progress::Moved) };
         for known in branch.newest_first() {
-            let found = self.handle.block_on(self.node.header_at(known.number))?;
+            let found = wait(&self.work, self.node.header_at(known.number))?;
             if found.is_some_and(|found| header_ref(&found) == known) {
                 let left = branch.cut(known);
                 self.metrics.left(left);
@@ -248,7 +265,7 @@ impl Follower {
 
     /// Reads the watch list to its end, and says of every record read that blocks after the last one reported are matched
     /// against it.
-    fn announce(&mut self, stop: &AtomicBool) -> Result<(), BlockchainError> {
+    fn announce(&mut self) -> Result<(), BlockchainError> {
         self.watch.refresh()?;
         let Some(from) = self.branch.as_ref().and_then(Branch::newest) else { return Ok(()) };
         for some in self.watch.fresh().chunks(ANNOUNCED_MAX) {
@@ -257,7 +274,7 @@ impl Follower {
                 .map(|known| Watching { wallet: known.wallet, chain: known.chain.clone(), address: known.address, from })
                 .map(|watching| (Mail::Treasury(TreasuryInput::Watching(watching)), None))
                 .collect();
-            insist(stop, || self.post.send_all(&mails))?;
+            self.post.send_all(&mails)?;
         }
         self.watch.announced();
         Ok(())
@@ -288,16 +305,11 @@ impl Follower {
     }
 }
 
-/// The same call until it succeeds, `stop` is raised, or the error does not pass.
-fn insist(stop: &AtomicBool, mut call: impl FnMut() -> Result<(), JournalError>) -> Result<(), JournalError> {
-    loop {
-        match call() {
-            Err(error) if error.remedy() == Remedy::Retry && !stop.load(Ordering::Acquire) => {
-                tracing::warn!(%error, "the log does not take a follower's reports");
-                std::thread::sleep(LOG_PAUSE);
-            }
-            other => return other,
-        }
+/// Waits for a node's answer.
+fn wait<F: Future>(work: &Work, answer: F) -> F::Output {
+    match work {
+        Work::Tokio(handle) => handle.block_on(answer),
+        Work::Own => executor::block_on(answer),
     }
 }
 
