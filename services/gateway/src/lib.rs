@@ -5,6 +5,7 @@
 //! Reads come from the SQL read model alone. Deliberately absent: any decision about money. The accounts machine decides.
 
 mod auth;
+mod connections;
 mod cursor;
 mod docs;
 mod door;

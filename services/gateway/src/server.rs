@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::auth::authenticate;
+use crate::connections::{self, Patience};
 use crate::problem::{Code, Problem, chain};
 use crate::reading::BODY_LIMIT;
 use crate::replies::{Reader, WaitingRoom};
@@ -53,6 +54,7 @@ pub(crate) struct App {
     pub(crate) instance: u32,
     pub(crate) reply_wait: Duration,
     pub(crate) patience: Duration,
+    head_wait: Duration,
     pub(crate) head: watch::Receiver<FeedId>,
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) requests: Semaphore,
@@ -123,6 +125,7 @@ impl Gateway {
             instance: config.instance,
             reply_wait: config.reply_wait,
             patience: config.patience,
+            head_wait: config.head_wait,
             head,
             streams: Arc::new(Semaphore::new(STREAMS)),
             requests: Semaphore::new(AT_ONCE),
@@ -137,6 +140,11 @@ impl Gateway {
         self.address
     }
 
+    /// All routes with their layers, for a caller that brings the requests itself.
+    pub fn routes(&self) -> Router {
+        router(Arc::clone(&self.app))
+    }
+
     /// Answers until the token given to [`Gateway::bind`] is cancelled; requests in progress are finished, streams end.
     ///
     /// # Errors
@@ -144,9 +152,9 @@ impl Gateway {
     pub async fn run(self) -> Result<(), GatewayError> {
         let Self { app, listener, reading, reader, .. } = self;
         let stop = app.stop.clone();
-        let serving = axum::serve(listener, router(app)).with_graceful_shutdown(stop.cancelled_owned()).into_future();
+        let patience = Patience { head: app.head_wait, answer: app.patience };
         let outcome = tokio::select! {
-            served = serving => served.map_err(GatewayError::Serve),
+            () = connections::serve(listener, router(app), patience, stop) => Ok(()),
             read = reader => match read {
                 Ok(Err(source)) => Err(GatewayError::Journal { operation: "read replies", source }),
                 Ok(Ok(())) | Err(_) => Err(GatewayError::Serve(std::io::Error::other("the reader of replies ended"))),

@@ -14,8 +14,10 @@ use crate::{ApiKeys, CursorSecret};
 
 /// How long a request waits for the decision of accounts.
 const REPLY_WAIT: Duration = Duration::from_secs(2);
-/// How long a stream's reader may take nothing.
+/// How long the reader of a stream, or of any answer, may take nothing.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a caller may take for the head of a request, and a connection may rest between two of them.
+const HEAD_WAIT: Duration = Duration::from_secs(30);
 
 /// The section `gateway` of a configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -63,8 +65,10 @@ pub struct GatewayConfig {
     pub policy: Policy,
     /// How long a request waits for the decision of accounts.
     pub reply_wait: Duration,
-    /// How long a stream's reader may take nothing.
+    /// How long the reader of a stream, or of any answer, may take nothing.
     pub patience: Duration,
+    /// How long a caller may take for the head of a request, and a connection may rest between two of them.
+    pub head_wait: Duration,
     /// Where it is counted what is put aside.
     pub metrics: Metrics,
 }
@@ -107,8 +111,9 @@ impl CheckedGateway {
     #[must_use]
     pub fn under(self, policy: Policy) -> GatewayConfig {
         let Self { listen, instance, keys, cursors, blockchain } = self;
-        let (reply_wait, patience, metrics) = (REPLY_WAIT, PATIENCE, Metrics::default());
-        GatewayConfig { listen, instance, keys, cursors, blockchain, policy, reply_wait, patience, metrics }
+        let (reply_wait, patience, head_wait) = (REPLY_WAIT, PATIENCE, HEAD_WAIT);
+        let metrics = Metrics::default();
+        GatewayConfig { listen, instance, keys, cursors, blockchain, policy, reply_wait, patience, head_wait, metrics }
     }
 }
 
