@@ -67,7 +67,7 @@ impl AssetId {
 }
 
 impl ChainId {
-    /// Reads a CAIP-2 name: `namespace:reference`.
+    /// Reads a CAIP-2 name: `namespace:reference`. Of `eip155` the reference is a number without leading zeros.
     pub fn new(name: &str) -> Result<Self, AssetError> {
         let refused = || AssetError::Chain(name.chars().take(60).collect());
         let (namespace, reference) = name.split_once(':').ok_or_else(refused)?;
@@ -75,7 +75,9 @@ impl ChainId {
             && namespace.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         let reference_ok = (1..=32).contains(&reference.len())
             && reference.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-        if namespace_ok && reference_ok { Ok(Self(name.to_owned())) } else { Err(refused()) }
+        // A chain has one name: `eip155:01` would be another name of `eip155:1`, under which nothing is ever found.
+        let one_name = namespace != "eip155" || reference.parse::<u64>().is_ok_and(|number| number.to_string() == reference);
+        if namespace_ok && reference_ok && one_name { Ok(Self(name.to_owned())) } else { Err(refused()) }
     }
 
     /// The chain with the EIP-155 number `number`.

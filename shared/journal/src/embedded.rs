@@ -110,6 +110,10 @@ impl Journal for EmbeddedJournal {
     }
 
     fn provision(&self, wanted: &Provision) -> Result<Vec<String>, JournalError> {
+        if wanted.partitions.max(wanted.gateways) > index::PARTITIONS_MAX {
+            let problem = format!("a topic of this log has at most {} partitions", index::PARTITIONS_MAX);
+            return Err(JournalError::Misconfigured(problem));
+        }
         let (mut missing, mut differences) = (Vec::new(), Vec::new());
         for topic in Topic::ALL {
             let partitions = if topic == Topic::GatewayReplies { wanted.gateways } else { wanted.partitions };

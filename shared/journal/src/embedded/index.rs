@@ -16,6 +16,9 @@ use super::members::Members;
 /// How many records a tombstone of a state topic outlives in what a restore yields.
 const TOMBSTONE_RECORDS: u64 = 65_536;
 
+/// The most partitions of a topic: far more than an installation of one file has work for, and little memory.
+pub(super) const PARTITIONS_MAX: u32 = 4_096;
+
 /// Where a record lies in the file: 24 bits of length, 40 bits of position (one TiB).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place(u64);
@@ -128,6 +131,9 @@ impl Index {
     /// `Err` names what contradicts what is known already.
     pub(super) fn apply(&mut self, place: Option<Place>, item: Item) -> Result<(), &'static str> {
         match item {
+            Item::Topic(_, partitions) if partitions > PARTITIONS_MAX => {
+                return Err("more partitions than a topic may have");
+            }
             Item::Topic(topic, partitions) => {
                 let wanted = usize::try_from(partitions).map_err(|_| "more partitions than this machine can hold")?;
                 let list = self.topics.entry(topic).or_default();
@@ -166,6 +172,14 @@ mod tests {
         assert_eq!((place.position(), place.end()), (Place::LAST, Place::LAST + Place::LONGEST));
         assert_eq!(Place::new(Place::LAST + 1, 0), None);
         assert_eq!(Place::new(0, Place::LONGEST + 1), None);
+    }
+
+    #[test]
+    fn a_topic_of_more_partitions_than_there_may_be_is_refused_before_there_is_room_for_them() {
+        let mut index = Index::default();
+        assert!(index.apply(None, Item::Topic(Topic::Events, u32::MAX)).is_err());
+        assert_eq!(index.partitions(Topic::Events), 0);
+        assert!(index.apply(None, Item::Topic(Topic::Events, PARTITIONS_MAX)).is_ok());
     }
 
     #[test]
