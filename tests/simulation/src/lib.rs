@@ -10,4 +10,5 @@
 pub mod actor;
 pub mod chance;
 pub mod diary;
+pub mod surroundings;
 pub mod time;
