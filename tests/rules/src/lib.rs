@@ -14,7 +14,7 @@ mod tree;
 mod words;
 
 pub use imports::{Manifest, layers, owners};
-pub use licences::{forbidden, permissive};
+pub use licences::{Licences, forbidden};
 pub use pages::{decisions, error_pages, readme};
 pub use purity::{ambient, lints_of_pure_crates};
 pub use shape::{examples, long_files, vague_modules};

@@ -1,8 +1,8 @@
 //! The house rules hold in this repository, and each checker finds what is wrong in a bad sample.
 
 use custos_rules::{
-    Manifest, Source, ambient, decisions, error_pages, examples, forbidden, layers, lints_of_pure_crates, long_files,
-    machine_traces, metadata, owners, permissive, readme, tracked, unfinished, vague_modules,
+    Licences, Manifest, Source, ambient, decisions, error_pages, examples, forbidden, layers, lints_of_pure_crates,
+    long_files, machine_traces, metadata, owners, readme, tracked, unfinished, vague_modules,
 };
 
 fn holds(findings: &[String]) {
@@ -205,12 +205,29 @@ fn everything_linked_is_permissive() {
     let metadata = metadata();
     let packages = metadata.get("packages").and_then(serde_json::Value::as_array).map_or(0, Vec::len);
     assert!(packages > 100, "cargo names {packages} packages");
-    holds(&forbidden(&metadata));
+    holds(&forbidden(&allowed(), &metadata));
+}
+
+/// What this repository allows.
+fn allowed() -> Licences {
+    let deny = tracked().into_iter().find(|source| source.path == "deny.toml").expect("deny.toml is tracked");
+    Licences::read(&deny.text).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn a_list_of_licences_that_allows_nothing_is_no_list() {
+    for text in ["", "[licenses]", "[licenses]\nallow = []", "[licenses"] {
+        assert!(Licences::read(text).is_err(), "{text}");
+    }
+    let one = Licences::read("[licenses]\nallow = [\"MIT\"]\nexceptions = [{ crate = \"a\", allow = [\"NCSA\"] }]")
+        .unwrap_or_default();
+    assert!(one.permit("a", "MIT AND NCSA") && !one.permit("b", "MIT AND NCSA"), "an exception is of one package");
 }
 
 #[test]
 fn a_licence_that_binds_the_bank_is_found() {
-    for (expression, allowed) in [
+    let licences = allowed();
+    for (expression, permitted) in [
         ("MIT OR Apache-2.0", true),
         ("MIT/Apache-2.0", true),
         ("Apache-2.0 / MIT", true),
@@ -224,7 +241,7 @@ fn a_licence_that_binds_the_bank_is_found() {
         ("(MIT", false),
         ("", false),
     ] {
-        assert_eq!(permissive(expression), allowed, "{expression}");
+        assert_eq!(licences.permit("a", expression), permitted, "{expression}");
     }
     let sample = serde_json::json!({
         "packages": [
@@ -234,5 +251,5 @@ fn a_licence_that_binds_the_bank_is_found() {
         ],
         "resolve": { "nodes": [{ "id": "a 1" }, { "id": "b 1" }] },
     });
-    finds(&forbidden(&sample), "a 1: licence `AGPL-3.0-only`");
+    finds(&forbidden(&licences, &sample), "a 1: licence `AGPL-3.0-only`");
 }
