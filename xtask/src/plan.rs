@@ -60,6 +60,7 @@ impl Ring {
             "tests/rules" => Self::Rules,
             "tests/e2e" => Self::EndToEnd,
             "shared/journal" | "tests/parts" => Self::Journals,
+            "tests/fuzz" => Self::Laws,
             other if other.starts_with("shared/") || other.starts_with("orchestrator/") => Self::Laws,
             _ => Self::Services,
         }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use custos_domain::*;
 use custos_messages::accounts::*;
@@ -372,4 +372,45 @@ fn a_choice_that_contradicts_the_message_type_is_refused() {
         Event::decode("custos.payment.final.v1", &event.encode()),
         Err(DecodeError::Field { field: "is", .. })
     ));
+}
+
+/// Where fuzzing begins: one message of each kind, its name on a line before its bytes. `CUSTOS_BLESS=1` writes them.
+#[test]
+fn fuzzing_begins_with_one_message_of_each_kind() {
+    let mut samples: BTreeMap<&'static str, Vec<u8>> = BTreeMap::new();
+    let mut dice = Dice(7);
+    for _ in 0..2_000 {
+        let mut keep = |kind, bytes| {
+            samples.entry(kind).or_insert(bytes);
+        };
+        let message = AccountsInput::sample(&mut dice);
+        keep(message.kind(), message.encode());
+        let message = TreasuryInput::sample(&mut dice);
+        keep(message.kind(), message.encode());
+        let message = ChainInput::sample(&mut dice);
+        keep(message.kind(), message.encode());
+        let message = WalletCommand::sample(&mut dice);
+        keep(message.kind(), message.encode());
+        let message = BlockchainCommand::sample(&mut dice);
+        keep(message.kind(), message.encode());
+        let message = Screen::sample(&mut dice);
+        keep(message.kind(), message.encode());
+        let message = Event::sample(&mut dice);
+        keep(message.kind(), message.encode());
+        let message = GatewayReply::sample(&mut dice);
+        keep(message.kind(), message.encode());
+        let message = WatchRecord::sample(&mut dice);
+        keep(message.kind(), message.encode());
+    }
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/corpus/message");
+    let bless = std::env::var("CUSTOS_BLESS").is_ok_and(|value| value == "1");
+    for (kind, bytes) in samples {
+        let path = folder.join(kind);
+        let input = [kind.as_bytes(), b"\n", &bytes].concat();
+        if bless {
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(&path, &input).unwrap();
+        }
+        assert_eq!(std::fs::read(&path).unwrap_or_default(), input, "{kind}: run this test with CUSTOS_BLESS=1");
+    }
 }
