@@ -20,7 +20,7 @@ const SEEDS: u64 = 3;
 /// A defence that is taken away must be missed within so many seeds.
 const WITHIN: u64 = 12;
 /// Seeds of the look at what a run meets.
-const MANY: u64 = 40;
+const MANY: u64 = 30;
 
 fn plan(seed: u64) -> Plan {
     Plan {

@@ -37,6 +37,8 @@ use custos_simulation::time::WorldClock;
 use custos_treasury::Treasury;
 
 const PARTITIONS: u32 = 2;
+/// Starts of a process after each other.
+const STARTS_MAX: u32 = 100;
 /// Turns without virtual time between them: more means that somebody is busy for ever.
 const TURNS_MAX: u32 = 200_000;
 
@@ -235,8 +237,10 @@ fn services(
     guard: &GuardBase,
     process: &impl Fn() -> Process,
 ) -> Vec<Box<dyn Actor>> {
+    let paper = CheckpointPaper::default();
     let mut all = vec![
-        signer(house, guard, &CheckpointPaper::default(), &process()).expect("a signer"),
+        // The database may refuse: the process is started again.
+        (0..STARTS_MAX).find_map(|_| signer(house, guard, &paper, &process())).expect("a signer"),
         screener(house, &process()).expect("a screener"),
         adapter(house, network, &process()).expect("an adapter"),
     ];
