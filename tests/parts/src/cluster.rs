@@ -47,6 +47,14 @@ struct Ports {
 /// # Errors
 /// [`PartError`] if the broker's packages are not on this machine, or if a broker does not start.
 pub fn start_cluster(advertised: &[Vec<u16>]) -> Result<Cluster, PartError> {
+    start_cluster_with(advertised, &[])
+}
+
+/// As [`start_cluster`], with properties beyond what all brokers of tests have, names as in `server.properties`.
+///
+/// # Errors
+/// As [`start_cluster`].
+pub fn start_cluster_with(advertised: &[Vec<u16>], more: &[(&str, &str)]) -> Result<Cluster, PartError> {
     let begun = Instant::now();
     let libs = fetched("CUSTOS_TEST_KAFKA_LIBS", "kafka-libs")
         .ok_or(PartError::Missing("the broker's packages are not on this machine (up.sh kafka-libs)"))?;
@@ -58,6 +66,7 @@ pub fn start_cluster(advertised: &[Vec<u16>]) -> Result<Cluster, PartError> {
     let mut brokers = Vec::new();
     for (index, own) in ports.iter().enumerate() {
         let text = properties(index, &ports, advertised);
+        let text = more.iter().fold(text, |text, (name, value)| format!("{text}{name}={value}\n"));
         brokers.push(Broker::prepare(&libs, &text, own)?);
     }
     let mut cluster = Cluster { libs, brokers };
@@ -89,6 +98,12 @@ impl Cluster {
     #[must_use]
     pub fn target(&self, broker: usize, lane: usize) -> Option<u16> {
         self.brokers.get(broker)?.lanes.get(lane).copied()
+    }
+
+    /// The folder with a broker's logs, to be changed only while the broker is down.
+    #[must_use]
+    pub fn data(&self, broker: usize) -> Option<PathBuf> {
+        self.brokers.get(broker).map(|broker| broker.folder.path().join("data"))
     }
 
     /// Kills a broker as a power cut would. One that is down stays down.

@@ -12,16 +12,18 @@ mod docker;
 mod kafka;
 mod place;
 mod postgres;
+mod proxy;
 
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use anvil::{Anvil, start_anvil};
-pub use cluster::{Cluster, start_cluster};
+pub use cluster::{Cluster, start_cluster, start_cluster_with};
 pub use kafka::{Kafka, start_kafka};
 pub use place::contracts;
 pub use postgres::{Postgres, start_postgres};
+pub use proxy::{Api, Deed, Fate, Observation, Proxy, Rule, When};
 
 /// Why a part cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use custos_parts::{require, start_anvil, start_kafka, start_postgres};
+use custos_parts::{require, start_anvil, start_cluster, start_kafka, start_postgres};
 
 fn refuses(address: &str) -> bool {
     TcpStream::connect(address).is_err()
@@ -22,6 +22,20 @@ fn kafka_starts_survives_a_kill_and_goes() {
     TcpStream::connect(&address).expect("a broker accepts again, at the same address");
     drop(kafka);
     assert!(refuses(&address), "the broker is still there");
+}
+
+#[test]
+fn three_brokers_start_and_one_that_was_killed_comes_back() {
+    let Some(mut cluster) = require("three brokers", start_cluster(&[vec![], vec![], vec![]])) else { return };
+    let addresses: Vec<String> = cluster.bootstrap().split(',').map(str::to_owned).collect();
+    assert_eq!((addresses.len(), cluster.count()), (3, 3));
+    assert!(!addresses.iter().any(|address| refuses(address)), "a broker does not accept");
+    cluster.kill(1).expect("kill");
+    assert!(refuses(&addresses[1]) && !refuses(&addresses[0]), "one is gone, and only one");
+    cluster.start_again(1).expect("start again");
+    assert!(!refuses(&addresses[1]), "it is not back at its address");
+    drop(cluster);
+    assert!(addresses.iter().all(|address| refuses(address)), "a broker is still there");
 }
 
 #[test]
