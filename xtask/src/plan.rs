@@ -47,8 +47,9 @@ impl Ring {
         let seconds = match (self, long) {
             (Self::Rules, _) => 30,
             (Self::Laws, false) => 180,
-            (Self::Laws | Self::Journals, true) | (Self::Services, _) => 300,
-            (Self::Journals, false) => 180,
+            (Self::Laws, true) | (Self::Services, _) => 300,
+            (Self::Journals, false) => 420,
+            (Self::Journals, true) => 2400,
             (Self::EndToEnd, false) => 600,
             (Self::EndToEnd, true) => 3600,
         };

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use custos_journal::{
-    Appender, Defence, Defences, Faults, Journal, JournalError, Provision, RequestKind, SimulatedCluster, SimulatedSettings,
+    Appender, Defence, Defences, Journal, JournalError, Provision, RequestKind, SimulatedCluster, SimulatedSettings,
 };
 
+use crate::counting::judge::{Kept, Report, judge};
 use crate::counting::{INBOX, Owner, SharedDiary, input, take_over};
-use crate::run::{Report, judge};
 
 /// More requests than a transaction here has.
 const POINTS: u64 = 14;
@@ -29,7 +29,7 @@ impl Scene {
         process.provision(&Provision { partitions: 1, gateways: 1, replication: 1 }).unwrap();
         let diary = SharedDiary::default();
         let appender = cluster.process().appender().unwrap();
-        let owner = take_over(&process, &diary, true).unwrap();
+        let owner = take_over(&process, 0, &diary, true).unwrap();
         let scene = Self { cluster, diary, owner, appender };
         scene.put(1..4);
         scene
@@ -61,7 +61,7 @@ impl Scene {
         self.put(20..22);
         let process = self.cluster.process();
         let rest = || -> Result<(), JournalError> {
-            let mut owner = take_over(&process, &self.diary, true)?;
+            let mut owner = take_over(&process, 0, &self.diary, true)?;
             while owner.serve(4, 0)? {}
             Ok(())
         };
@@ -69,7 +69,7 @@ impl Scene {
         if let Some(violation) = self.diary.lock().unwrap().violation.take() {
             return Err(violation);
         }
-        let mut report = judge(&process, &self.diary.lock().unwrap(), Faults::NONE)?;
+        let mut report = judge(&process, 0, &self.diary.lock().unwrap(), Kept::All)?;
         report.counts = self.cluster.counts();
         Ok(report)
     }
@@ -82,7 +82,7 @@ fn late_end(kind: RequestKind, point: u64, seed: u64, defences: Defences) -> Res
     let first = if kind == RequestKind::Commit { scene.owner.serve(2, 0).map(drop) } else { scene.owner.think_better() };
     // A slow abort costs the shard, when that is a reason.
     if first.is_err() {
-        scene.owner = take_over(&scene.cluster.process(), &scene.diary, true).unwrap();
+        scene.owner = take_over(&scene.cluster.process(), 0, &scene.diary, true).unwrap();
     }
     scene.put(10..13);
     scene.at(point, |cluster| {
@@ -123,7 +123,7 @@ fn two_late_requests_defeat_the_bracket_and_the_renewal_stops_them() {
         let mut scene = Scene::new(1, defences);
         scene.cluster.hold_next(RequestKind::Abort);
         if scene.owner.think_better().is_err() {
-            scene.owner = take_over(&scene.cluster.process(), &scene.diary, true).unwrap();
+            scene.owner = take_over(&scene.cluster.process(), 0, &scene.diary, true).unwrap();
         }
         // Released behind the abort that was held first.
         scene.cluster.hold_next(RequestKind::Add);
@@ -153,7 +153,7 @@ fn a_takeover_at_any_point_of_a_transaction_is_harmless() {
             let mut scene = Scene::new(seed, Defences::ALL);
             let diary = Arc::clone(&scene.diary);
             let count = scene.at(point, move |cluster| {
-                let mut other = take_over(&cluster.process(), &diary, true).unwrap();
+                let mut other = take_over(&cluster.process(), 0, &diary, true).unwrap();
                 other.serve(1, 0).unwrap();
             });
             let served = scene.owner.serve(9, 0);
@@ -175,7 +175,7 @@ fn a_death_at_any_point_of_a_transaction_is_harmless() {
         for seed in 0..SEEDS {
             let mut scene = Scene::new(seed, Defences::ALL);
             let process = Arc::new(scene.cluster.process());
-            scene.owner = take_over(&*process, &scene.diary, true).unwrap();
+            scene.owner = take_over(&*process, 0, &scene.diary, true).unwrap();
             let victim = Arc::clone(&process);
             let count = scene.at(point, move |_| victim.kill());
             let served = scene.owner.serve(9, 0);

@@ -1,22 +1,17 @@
 //! One run from a seed: owners that come, die and are superseded at any request, a log in which everything goes wrong, and in the end
 //! the question whether everything was counted once.
 
-use std::collections::BTreeSet;
-use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use custos_journal::{
-    Appender, Counts, Entry, Faults, Journal, JournalError, Provision, Rate, Remedy, SimulatedCluster, SimulatedJournal,
-    SimulatedSettings, Start,
+    Appender, Faults, Journal, JournalError, Provision, Rate, Remedy, SimulatedCluster, SimulatedJournal, SimulatedSettings,
 };
-use custos_messages::Topic;
 
-use crate::counting::{
-    Diary, INBOX, Manifest, Memory, OUTPUTS, Owner, STATE, SharedDiary, count, input, is_header, numbers, root, take_over,
-};
+use crate::counting::judge::{Kept, Report, judge};
+use crate::counting::{INBOX, Owner, SharedDiary, input, take_over};
 
 /// What a run does.
 #[derive(Clone, Copy)]
@@ -24,56 +19,6 @@ pub struct Plan {
     pub settings: SimulatedSettings,
     /// Whether a takeover puts back what a torn transaction has changed.
     pub repair: bool,
-}
-
-/// What a run met.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    pub inputs: u64,
-    pub transactions: u64,
-    pub takeovers: u64,
-    pub repairs: u64,
-    /// Attempts of which outputs, and no manifest, are visible.
-    pub tears: u64,
-    /// Outputs that were said again.
-    pub repeats: u64,
-    pub counts: Counts,
-    pub trace: [u8; 32],
-}
-
-impl Report {
-    /// Both together.
-    pub fn with(mut self, other: &Self) -> Self {
-        self.inputs += other.inputs;
-        self.transactions += other.transactions;
-        self.takeovers += other.takeovers;
-        self.repairs += other.repairs;
-        self.tears += other.tears;
-        self.repeats += other.repeats;
-        self.counts.late_arrivals += other.counts.late_arrivals;
-        self.counts.stray_ends += other.counts.stray_ends;
-        self.counts.kills += other.counts.kills;
-        self.counts.lost_records += other.counts.lost_records;
-        self.counts.producers_opened += other.counts.producers_opened;
-        self
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { inputs, transactions, takeovers, repairs, tears, repeats, counts, .. } = self;
-        write!(
-            to,
-            "inputs {inputs}, transactions {transactions}, takeovers {takeovers}, repairs {repairs}, tears {tears}, "
-        )?;
-        write!(
-            to,
-            "outputs said again {repeats}, late requests {}, stray ends {}, ",
-            counts.late_arrivals, counts.stray_ends
-        )?;
-        let Counts { kills, lost_records, producers_opened, .. } = counts;
-        write!(to, "kills {kills}, records lost with a broker {lost_records}, producers {producers_opened}")
-    }
 }
 
 /// Steps of a run before the log heals.
@@ -250,7 +195,7 @@ impl Run {
             self.owner = None;
         }
         if self.owner.is_none() {
-            let taken = take_over(&self.process, &self.diary, self.plan.repair);
+            let taken = take_over(&self.process, 0, &self.diary, self.plan.repair);
             note_halt(&self.diary, taken.as_ref().err());
             self.owner = taken.ok();
         }
@@ -277,7 +222,9 @@ impl Run {
                 return Err("the shard did not come to rest".into());
             }
         }
-        let mut report = judge(&reader, &self.diary.lock().unwrap(), self.plan.settings.faults)?;
+        let compacted = self.plan.settings.faults.compaction != Rate::NEVER;
+        let kept = if compacted { Kept::Newest } else { Kept::All };
+        let mut report = judge(&reader, 0, &self.diary.lock().unwrap(), kept)?;
         report.counts = self.cluster.counts();
         report.trace = self.cluster.trace();
         Ok(report)
@@ -301,7 +248,7 @@ fn supersede_at_requests(cluster: &Arc<SimulatedCluster>, diary: &SharedDiary, m
             return;
         }
         let Some(cluster) = weak.upgrade() else { return };
-        let taken = take_over(&cluster.process(), &diary, repair);
+        let taken = take_over(&cluster.process(), 0, &diary, repair);
         note_halt(&diary, taken.as_ref().err());
         let Ok(mut owner) = taken else { return };
         for _ in 0..dice.below(3) {
@@ -315,114 +262,4 @@ fn supersede_at_requests(cluster: &Arc<SimulatedCluster>, diary: &SharedDiary, m
             drop(kept.remove(0));
         }
     });
-}
-
-fn everything(journal: &dyn Journal, topic: Topic) -> Vec<Entry> {
-    let mut feed = journal.read(topic, 0, Start::Earliest).unwrap();
-    let mut all = Vec::new();
-    loop {
-        let entries = feed.poll(usize::MAX, Duration::ZERO).unwrap();
-        if entries.is_empty() {
-            return all;
-        }
-        all.extend(entries);
-    }
-}
-
-/// What must hold when everything is at rest.
-pub fn judge(journal: &dyn Journal, diary: &Diary, faults: Faults) -> Result<Report, String> {
-    let inputs: Vec<(u64, u64)> =
-        everything(journal, INBOX).iter().map(|entry| (entry.offset, numbers(&entry.record)[0])).collect();
-    let state = everything(journal, STATE);
-    let manifests: Vec<Manifest> = state.iter().filter_map(|entry| Manifest::read(&entry.record)).collect();
-    let names: BTreeSet<(u64, u64)> = manifests.iter().map(|manifest| (manifest.transaction, manifest.attempt)).collect();
-    let mut report = Report {
-        inputs: u64::try_from(inputs.len()).unwrap(),
-        transactions: diary.transactions,
-        takeovers: diary.takeovers,
-        repairs: diary.repairs,
-        ..Report::default()
-    };
-    let mut torn = BTreeSet::new();
-    for topic in OUTPUTS {
-        let said: Vec<Vec<u64>> = everything(journal, topic).iter().map(|entry| numbers(&entry.record)).collect();
-        report.repeats += judge_outputs(topic, &said, &inputs)?;
-        torn.extend(said.iter().map(|said| (said[3], said[4])).filter(|name| !names.contains(name)));
-    }
-    judge_state(&manifests, &state, &inputs)?;
-    // A compacted topic has only the newest header and manifest.
-    if faults.compaction == Rate::NEVER {
-        judge_chain(diary, &manifests, &names)?;
-        report.tears = u64::try_from(torn.len()).unwrap();
-        let traces: BTreeSet<(u64, u64)> = state
-            .iter()
-            .filter(|entry| is_header(&entry.record))
-            .map(|entry| (numbers(&entry.record)[0], numbers(&entry.record)[1]))
-            .collect();
-        if let Some(name) = torn.iter().find(|name| !traces.contains(name)) {
-            return Err(format!("a tear without a trace: outputs of {name:?} are visible, no header, no manifest"));
-        }
-    }
-    Ok(report)
-}
-
-/// A reader that takes the next, drops what it has, and stops at a gap: has it heard of each input once? Returns the repeats.
-fn judge_outputs(topic: Topic, said: &[Vec<u64>], inputs: &[(u64, u64)]) -> Result<u64, String> {
-    let mut heard: u64 = 0;
-    let mut repeats = 0;
-    for fields in said {
-        let (sequence, about) = (fields[0], (fields[1], fields[2]));
-        if sequence > heard + 1 {
-            return Err(format!("{}: output {} is lost, {sequence} follows", topic.name(), heard + 1));
-        }
-        if inputs.get(usize::try_from(sequence - 1).unwrap()) != Some(&about) {
-            return Err(format!("{}: output {sequence} speaks of {about:?}", topic.name()));
-        }
-        if sequence == heard + 1 {
-            heard = sequence;
-        } else {
-            repeats += 1;
-        }
-    }
-    if heard != u64::try_from(inputs.len()).unwrap() {
-        return Err(format!("{}: {heard} outputs for {} inputs", topic.name(), inputs.len()));
-    }
-    Ok(repeats)
-}
-
-/// The newest state is that of every input counted once.
-fn judge_state(manifests: &[Manifest], state: &[Entry], inputs: &[(u64, u64)]) -> Result<(), String> {
-    let mut expected = Memory::new();
-    for (_, number) in inputs {
-        count(&mut expected, *number);
-    }
-    let mut found = Memory::new();
-    for entry in state.iter().filter(|entry| !is_header(&entry.record) && Manifest::read(&entry.record).is_none()) {
-        let name = String::from_utf8(entry.record.key.clone()).unwrap();
-        match numbers(&entry.record).first() {
-            Some(value) => drop(found.insert(name, *value)),
-            None => drop(found.remove(&name)),
-        }
-    }
-    let last = manifests.last().ok_or("there is no manifest")?;
-    if found != expected || last.root != root(&expected) {
-        return Err(format!("the state is {found:?}, {expected:?} was to be; {last:?}"));
-    }
-    Ok(())
-}
-
-/// Manifests are dense, and tell what the owners were told.
-fn judge_chain(diary: &Diary, manifests: &[Manifest], names: &BTreeSet<(u64, u64)>) -> Result<(), String> {
-    let dense = manifests.iter().zip(1..).all(|(manifest, number)| manifest.transaction == number);
-    let forward = manifests.windows(2).all(|pair| pair[0].next <= pair[1].next && pair[0].attempt <= pair[1].attempt);
-    if !dense || !forward {
-        return Err(format!("the manifests are no chain: {manifests:?}"));
-    }
-    if let Some(name) = diary.committed.difference(names).next() {
-        return Err(format!("{name:?} was committed, and its manifest is not there"));
-    }
-    if let Some(name) = diary.aborted.intersection(names).next() {
-        return Err(format!("{name:?} was aborted, and its manifest is there"));
-    }
-    Ok(())
 }

@@ -5,6 +5,8 @@
 
 #![expect(clippy::print_stdout, reason = "what was compared is what a reader of the test's output wants")]
 
+mod late;
+
 use std::error::Error;
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,8 @@
 //! A shard that adds numbers, run as the runtime runs shards: a takeover with repair, then inputs in transactions, each with outputs,
 //! state and manifest.
 
+pub mod judge;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -109,8 +111,8 @@ pub fn root(memory: &Memory) -> u64 {
 }
 
 /// Takes the shard over, as the runtime does; `repair` is what a negative control switches off.
-pub fn take_over(journal: &dyn Journal, diary: &SharedDiary, repair: bool) -> Result<Owner, JournalError> {
-    let mut log = journal.acquire(MACHINE, 0)?;
+pub fn take_over(journal: &dyn Journal, partition: u32, diary: &SharedDiary, repair: bool) -> Result<Owner, JournalError> {
+    let mut log = journal.acquire(MACHINE, partition)?;
     let (mut memory, mut manifest) = (Memory::new(), Manifest::default());
     let mut open: Vec<Record> = Vec::new();
     log.restore(&mut |entry| match Manifest::read(&entry.record) {
@@ -174,10 +176,20 @@ impl Owner {
         self.log.begin(plain(HEADER, &[self.manifest.transaction + 1, self.manifest.attempt]))
     }
 
+    /// Aborts the transaction that is open, if one is.
+    pub fn give_up(&mut self) -> Result<(), JournalError> {
+        self.log.abort()
+    }
+
     /// Begins a transaction and aborts it; the shard is where it was.
     pub fn think_better(&mut self) -> Result<(), JournalError> {
         self.dawdle()?;
-        self.log.abort()
+        self.give_up()
+    }
+
+    /// The place in the inbox up to which everything is counted.
+    pub const fn next(&self) -> u64 {
+        self.manifest.next
     }
 
     fn apply(&self, entries: &[Entry], transaction: u64) -> (Memory, Transaction, Manifest) {
