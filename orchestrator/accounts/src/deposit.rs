@@ -4,7 +4,7 @@
 //! frozen, never available; a deposit that leaves the chain after it was credited is taken back visibly, by a new entry, and never
 //! out of what is held. Each inclusion in a block is a saga of its own.
 
-use custos_domain::{AccountId, Amount, Digest, Millis, SagaId};
+use custos_domain::{AccountId, Amount, HashContext, Millis, SagaId};
 use custos_messages::accounts::{AlarmCode, Deposit, DepositFact, DepositNews};
 use custos_messages::compliance::{Direction, Party, Screen};
 use custos_messages::events::{ClientBook, EntryReason, EventBody, HouseBook, Refusal, Request};
@@ -17,6 +17,9 @@ use crate::screening::tell_finding;
 use crate::state::{Case, DepositCase, DepositKey, DepositRecord, DepositStatus, Entity, Key};
 
 type Step = custos_saga::Step<DepositCase>;
+
+/// The hash by which an inclusion of a deposit is known.
+static INCLUSION: HashContext = HashContext::new("custos 2026 deposit");
 
 /// The table.
 pub const DEPOSIT: Saga<DepositCase> = Saga {
@@ -255,7 +258,7 @@ fn begin(desk: &mut Desk<'_>, fact: &DepositFact, house: bool, before: Option<De
         deposit.block.hash.as_bytes(),
         &inclusions.to_be_bytes(),
     ];
-    let fingerprint = Digest::of_parts("custos 2026 deposit", &parts);
+    let fingerprint = INCLUSION.digest(&parts);
     let saga = SagaId::derive(&fact.account, DEPOSIT.name, fingerprint.as_bytes());
     let record = DepositRecord {
         block: deposit.block,

@@ -2,15 +2,17 @@
 
 use std::fmt;
 
+use smol_str::SmolStr;
+
 use crate::EthAddress;
 
 /// A chain by its CAIP-2 name, such as `eip155:1`. At most 41 characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ChainId(String);
+pub struct ChainId(SmolStr);
 
 /// An asset by its code in the bank's registry, such as `ETH`: 1 to 16 of `A-Z`, `0-9`, `-`, `.`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AssetId(String);
+pub struct AssetId(SmolStr);
 
 /// How an asset exists on its chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +55,7 @@ impl AssetId {
     pub fn new(code: &str) -> Result<Self, AssetError> {
         let allowed = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
         if (1..=16).contains(&code.len()) && code.bytes().all(allowed) {
-            Ok(Self(code.to_owned()))
+            Ok(Self(code.into()))
         } else {
             Err(AssetError::Code(code.chars().take(40).collect()))
         }
@@ -77,13 +79,13 @@ impl ChainId {
             && reference.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
         // A chain has one name: `eip155:01` would be another name of `eip155:1`, under which nothing is ever found.
         let one_name = namespace != "eip155" || reference.parse::<u64>().is_ok_and(|number| number.to_string() == reference);
-        if namespace_ok && reference_ok && one_name { Ok(Self(name.to_owned())) } else { Err(refused()) }
+        if namespace_ok && reference_ok && one_name { Ok(Self(name.into())) } else { Err(refused()) }
     }
 
     /// The chain with the EIP-155 number `number`.
     #[must_use]
     pub fn eip155(number: u64) -> Self {
-        Self(format!("eip155:{number}"))
+        Self(smol_str::format_smolstr!("eip155:{number}"))
     }
 
     /// The EIP-155 number, if this is an Ethereum-like chain.

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use blake3::hazmat::{ContextKey, HasherExt as _, hash_derive_key_context};
+use smol_str::SmolStr;
 
 /// Why a text is not an identity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,9 +49,13 @@ impl HashContext {
     }
 }
 
-fn derive(context: &'static str, parts: &[&[u8]]) -> [u8; 32] {
-    hash_parts(blake3::Hasher::new_derive_key(context), parts)
-}
+static ACCOUNT: HashContext = HashContext::new("custos 2026 account");
+static HOUSE: HashContext = HashContext::new("custos 2026 house account");
+static OMNIBUS: HashContext = HashContext::new("custos 2026 omnibus wallet");
+static COMMAND: HashContext = HashContext::new("custos 2026 command");
+static INTENT: HashContext = HashContext::new("custos 2026 intent");
+static NO_OP: HashContext = HashContext::new("custos 2026 no-op intent");
+static SAGA: HashContext = HashContext::new("custos 2026 saga");
 
 /// Length-prefixed parts under a context: no two different lists of parts feed the hash the same bytes.
 fn hash_parts(mut hasher: blake3::Hasher, parts: &[&[u8]]) -> [u8; 32] {
@@ -175,13 +180,13 @@ impl AccountId {
     /// The account that the bank calls `key`.
     #[must_use]
     pub fn derive(tenant: &TenantId, key: &str) -> Self {
-        Self(uuid8(derive("custos 2026 account", &[tenant.as_str().as_bytes(), key.as_bytes()])))
+        Self(uuid8(ACCOUNT.digest(&[tenant.as_str().as_bytes(), key.as_bytes()]).0))
     }
 
     /// The house's own account in the books of shard `partition` (fees, gas, funding, in flight): never a client's.
     #[must_use]
     pub fn house(tenant: &TenantId, partition: u32) -> Self {
-        Self(uuid8(derive("custos 2026 house account", &[tenant.as_str().as_bytes(), &partition.to_be_bytes()])))
+        Self(uuid8(HOUSE.digest(&[tenant.as_str().as_bytes(), &partition.to_be_bytes()]).0))
     }
 }
 
@@ -189,7 +194,7 @@ impl WalletId {
     /// The tenant's omnibus wallet on `chain`.
     #[must_use]
     pub fn omnibus(tenant: &TenantId, chain: &crate::ChainId) -> Self {
-        Self(uuid8(derive("custos 2026 omnibus wallet", &[tenant.as_str().as_bytes(), chain.as_str().as_bytes()])))
+        Self(uuid8(OMNIBUS.digest(&[tenant.as_str().as_bytes(), chain.as_str().as_bytes()]).0))
     }
 }
 
@@ -197,7 +202,7 @@ impl CommandId {
     /// The identity of a command that `origin` gives at `step` for the `attempt`th time, saying `content`.
     #[must_use]
     pub fn derive(origin: &[u8], step: &str, attempt: u32, content: &Digest) -> Self {
-        Self(derive("custos 2026 command", &[origin, step.as_bytes(), &attempt.to_be_bytes(), &content.0]))
+        Self(COMMAND.digest(&[origin, step.as_bytes(), &attempt.to_be_bytes(), &content.0]).0)
     }
 }
 
@@ -205,13 +210,13 @@ impl IntentId {
     /// The intent that the saga `saga` pays.
     #[must_use]
     pub fn of_saga(saga: &SagaId) -> Self {
-        Self(derive("custos 2026 intent", &[saga.account.as_bytes(), &saga.local]))
+        Self(INTENT.digest(&[saga.account.as_bytes(), &saga.local]).0)
     }
 
     /// The house's intent to spend `nonce` of `wallet` on nothing.
     #[must_use]
     pub fn noop(wallet: &WalletId, nonce: u64) -> Self {
-        Self(derive("custos 2026 no-op intent", &[wallet.as_bytes(), &nonce.to_be_bytes()]))
+        Self(NO_OP.digest(&[wallet.as_bytes(), &nonce.to_be_bytes()]).0)
     }
 }
 
@@ -225,7 +230,7 @@ impl Digest {
     /// The digest of several parts under a context of its own; parts are length-prefixed.
     #[must_use]
     pub fn of_parts(context: &'static str, parts: &[&[u8]]) -> Self {
-        Self(derive(context, parts))
+        Self(hash_parts(blake3::Hasher::new_derive_key(context), parts))
     }
 }
 
@@ -242,7 +247,7 @@ impl SagaId {
     /// The saga of `kind` that `key` asks for on `account`.
     #[must_use]
     pub fn derive(account: &AccountId, kind: &str, key: &[u8]) -> Self {
-        Self { account: *account, local: uuid8(derive("custos 2026 saga", &[account.as_bytes(), kind.as_bytes(), key])) }
+        Self { account: *account, local: uuid8(SAGA.digest(&[account.as_bytes(), kind.as_bytes(), key]).0) }
     }
 
     /// Thirty-two bytes: the account, then the local part.
@@ -288,14 +293,14 @@ macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $what:literal, $max:literal, $allowed:expr) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(String);
+        pub struct $name(SmolStr);
 
         impl $name {
             /// Reads the name.
             pub fn new(text: &str) -> Result<Self, IdError> {
                 let allowed: fn(u8) -> bool = $allowed;
                 if (1..=$max).contains(&text.len()) && text.bytes().all(allowed) {
-                    Ok(Self(text.to_owned()))
+                    Ok(Self(text.into()))
                 } else {
                     Err(malformed($what, text))
                 }
