@@ -10,7 +10,7 @@ use custos_messages::accounts::AlarmCode;
 use custos_messages::events::{EntryReason, Event, EventBody, JournalEntry, Refusal};
 use custos_saga::machine::{Context, Effects, Outbound, Reply, View};
 
-use crate::ledger::{LedgerError, Legs, apply_client, apply_house, balanced};
+use crate::ledger::{LedgerError, Legs, Lines, balanced};
 use crate::state::{Account, Balances, Entity, House, InForce, Key};
 
 /// The state as handlers see it: a [`View`] without its lifetimes.
@@ -81,11 +81,22 @@ impl<'a> Desk<'a> {
         self.account(id).and_then(|account| account.balances.get(asset).copied()).unwrap_or_default()
     }
 
-    fn house(&self) -> House {
+    fn house(&self) -> Option<&House> {
         match self.rows.get(&Key::House) {
-            Some(Entity::House(house)) => house.clone(),
-            _ => House::default(),
+            Some(Entity::House(house)) => Some(house),
+            _ => None,
         }
+    }
+
+    /// The house's books, opened if they were not, to be changed.
+    fn change_house<T>(&mut self, change: impl FnOnce(&mut House) -> T) -> T {
+        if let Some(Entity::House(house)) = self.rows.get_mut(&Key::House) {
+            return change(house);
+        }
+        let mut house = House::default();
+        let changed = change(&mut house);
+        self.rows.put(Key::House, Entity::House(house));
+        changed
     }
 
     /// The house's own account of this shard, whose events these are: marks, alarms, policies, and the house's own deposits.
@@ -102,10 +113,10 @@ impl<'a> Desk<'a> {
             self.push(*account, sequence, body);
         } else if let Some(in_force) = self.policy() {
             let account = self.house_account(&in_force.policy.tenant);
-            let mut house = self.house();
-            house.sequence = house.sequence.saturating_add(1);
-            let sequence = house.sequence;
-            self.rows.put(Key::House, Entity::House(house));
+            let sequence = self.change_house(|house| {
+                house.sequence = house.sequence.saturating_add(1);
+                house.sequence
+            });
             self.push(account, sequence, body);
         } else {
             self.drop_input("no-account");
@@ -153,22 +164,11 @@ impl<'a> Desk<'a> {
             return Ok(());
         }
         balanced(&legs)?;
-        let mut house = self.house();
-        let mut client = self.account(account).cloned();
-        for leg in &legs {
-            match &mut client {
-                Some(client) => apply_client(client, account, leg)?,
-                None if matches!(leg.ledger, custos_messages::events::LedgerAccount::Client { .. }) => {
-                    return Err(LedgerError::Foreign);
-                }
-                None => {}
-            }
-            apply_house(&mut house, self.context.partition, leg)?;
+        let mut lines = Lines::after(&legs, account, self.account(account), self.house(), self.context.partition)?;
+        if let Some(client) = self.account_mut(account) {
+            lines.write_client(client);
         }
-        if let Some(client) = client {
-            self.rows.put(Key::Account(*account), Entity::Account(Box::new(client)));
-        }
-        self.rows.put(Key::House, Entity::House(house));
+        self.change_house(|house| lines.write_house(house));
         self.tell(account, EventBody::Posted(JournalEntry { reason, block, legs }));
         Ok(())
     }

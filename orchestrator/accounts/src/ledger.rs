@@ -3,8 +3,6 @@
 //! Invariants, checked for every entry in every build: debits equal credits per asset; a client's part never goes below zero;
 //! nothing wraps. An entry is applied whole or not at all. Deliberately absent: any knowledge of chains and sagas.
 
-use std::collections::BTreeMap;
-
 use custos_domain::{AccountId, Amount, AssetId};
 use custos_messages::events::{ClientBook, HouseBook, LedgerAccount, Leg, Side};
 
@@ -30,44 +28,94 @@ pub enum LedgerError {
 /// The code under which a saga parks when its entry is refused.
 pub(crate) const LEDGER_FAULT: &str = "ledger-fault";
 
-/// Debits equal credits for each asset.
+/// Debits equal credits for each asset. Entries have few legs, so each asset is summed where it first stands.
 pub(crate) fn balanced(legs: &[Leg]) -> Result<(), LedgerError> {
-    let mut sums: BTreeMap<&AssetId, (Amount, Amount)> = BTreeMap::new();
-    for leg in legs {
-        let (debits, credits) = sums.entry(&leg.asset).or_default();
-        let sum = match leg.side {
-            Side::Debit => debits,
-            Side::Credit => credits,
-        };
-        *sum = sum.plus(leg.amount).map_err(|_| LedgerError::Overflow)?;
+    for (at, first) in legs.iter().enumerate() {
+        if legs.iter().take(at).any(|before| before.asset == first.asset) {
+            continue;
+        }
+        let (mut debits, mut credits) = (Amount::ZERO, Amount::ZERO);
+        for leg in legs.iter().skip(at).filter(|leg| leg.asset == first.asset) {
+            let sum = match leg.side {
+                Side::Debit => &mut debits,
+                Side::Credit => &mut credits,
+            };
+            *sum = sum.plus(leg.amount).map_err(|_| LedgerError::Overflow)?;
+        }
+        if debits != credits {
+            return Err(LedgerError::Unbalanced);
+        }
     }
-    if sums.values().all(|(debits, credits)| debits == credits) { Ok(()) } else { Err(LedgerError::Unbalanced) }
-}
-
-/// Applies a client's legs to a copy of its balances.
-pub(crate) fn apply_client(account: &mut Account, id: &AccountId, leg: &Leg) -> Result<(), LedgerError> {
-    let LedgerAccount::Client { account: whose, book } = &leg.ledger else { return Ok(()) };
-    if whose != id {
-        return Err(LedgerError::Foreign);
-    }
-    let balances = account.balances.entry(leg.asset.clone()).or_default();
-    let part = balances.part(*book);
-    *part = match leg.side {
-        Side::Debit => part.minus(leg.amount).map_err(|_| LedgerError::Short)?,
-        Side::Credit => part.plus(leg.amount).map_err(|_| LedgerError::Overflow)?,
-    };
     Ok(())
 }
 
-/// Applies a house's leg.
-pub(crate) fn apply_house(house: &mut House, partition: u32, leg: &Leg) -> Result<(), LedgerError> {
-    let LedgerAccount::House { partition: whose, book } = &leg.ledger else { return Ok(()) };
-    if *whose != partition {
-        return Err(LedgerError::Foreign);
+/// Where the lines of an entry stand after it: worked out beside the books, so that an entry which is not made changes nothing.
+#[derive(Default)]
+pub(crate) struct Lines {
+    client: Vec<(AssetId, Balances)>,
+    house: Vec<((HouseBook, AssetId), Net)>,
+}
+
+impl Lines {
+    /// The lines after `legs` of `account`, as the client and the house of shard `partition` stand now. An account that is no
+    /// client's has house legs only.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub(crate) fn after(
+        legs: &[Leg],
+        account: &AccountId,
+        client: Option<&Account>,
+        house: Option<&House>,
+        partition: u32,
+    ) -> Result<Self, LedgerError> {
+        let mut lines = Self::default();
+        for leg in legs {
+            match &leg.ledger {
+                LedgerAccount::Client { account: whose, book } => {
+                    let client = client.filter(|_| whose == account).ok_or(LedgerError::Foreign)?;
+                    let line = line(&mut lines.client, &leg.asset, || client.balances.get(&leg.asset).copied());
+                    let part = line.part(*book);
+                    *part = match leg.side {
+                        Side::Debit => part.minus(leg.amount).map_err(|_| LedgerError::Short)?,
+                        Side::Credit => part.plus(leg.amount).map_err(|_| LedgerError::Overflow)?,
+                    };
+                }
+                LedgerAccount::House { partition: whose, .. } if *whose != partition => return Err(LedgerError::Foreign),
+                LedgerAccount::House { book, .. } => {
+                    let name = (*book, leg.asset.clone());
+                    let net = line(&mut lines.house, &name, || house.and_then(|house| house.books.get(&name).copied()));
+                    *net = net.moved(leg.side, leg.amount)?;
+                }
+            }
+        }
+        Ok(lines)
     }
-    let net = house.books.entry((*book, leg.asset.clone())).or_default();
-    *net = net.moved(leg.side, leg.amount)?;
-    Ok(())
+
+    /// Writes the client's lines.
+    pub(crate) fn write_client(&mut self, client: &mut Account) {
+        client.balances.extend(self.client.drain(..));
+    }
+
+    /// Writes the house's lines.
+    pub(crate) fn write_house(&mut self, house: &mut House) {
+        house.books.extend(self.house.drain(..));
+    }
+}
+
+/// The line called `name`: as this entry has left it, else as it stands in the books.
+fn line<'a, N: Clone + PartialEq, L: Default>(
+    lines: &'a mut Vec<(N, L)>,
+    name: &N,
+    stands: impl FnOnce() -> Option<L>,
+) -> &'a mut L {
+    let at = lines.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
+        lines.push((name.clone(), stands().unwrap_or_default()));
+        lines.len().saturating_sub(1)
+    });
+    // It was found, or pushed, just now.
+    let (_, line) = lines.get_mut(at).expect("a place within the lines");
+    line
 }
 
 impl Balances {
