@@ -9,7 +9,7 @@ use std::sync::Arc;
 use custos_domain::{AccountId, AssetId, ChainId, SagaId, TxHash, WalletId};
 use custos_messages::SignedPolicy;
 use custos_messages::accounts::HouseSpent;
-use custos_messages::wire::{Fault, Field, Wire, from_bytes, to_bytes};
+use custos_messages::wire::{Body, Fault, Field, Wire, from_bytes, to_bytes, write_bytes, write_message, write_number};
 use custos_messages::{wire_enum, wire_struct};
 use custos_policy::read_trusted;
 use custos_saga::machine::StateError;
@@ -26,6 +26,11 @@ use crate::state::{
 mod proto {
     #![allow(missing_docs, clippy::all, clippy::as_conversions)]
     include!(concat!(env!("OUT_DIR"), "/custos.state.v1.accounts.rs"));
+
+    #[allow(non_snake_case, non_upper_case_globals, dead_code)]
+    pub mod numbers {
+        include!(concat!(env!("OUT_DIR"), "/custos.state.v1.accounts.numbers.rs"));
+    }
 }
 
 use proto::record::Is;
@@ -42,19 +47,26 @@ const RECEIVED: u8 = 0x16;
 const HOUSE_SPEND: u8 = 0x17;
 
 pub(crate) fn encode_key(key: &Key) -> Vec<u8> {
-    let (kind, parts): (u8, Vec<u8>) = match key {
-        Key::Policy => (POLICY, Vec::new()),
-        Key::House => (HOUSE, Vec::new()),
-        Key::Account(id) => (ACCOUNT, id.as_bytes().to_vec()),
-        Key::Saga(id) => (SAGA, id.to_bytes().to_vec()),
-        Key::Finished(id) => (FINISHED, id.to_bytes().to_vec()),
+    match key {
+        Key::Policy => vec![POLICY],
+        Key::House => vec![HOUSE],
+        Key::Account(id) => joined(ACCOUNT, &[id.as_bytes()]),
+        Key::Saga(id) => joined(SAGA, &[&id.to_bytes()]),
+        Key::Finished(id) => joined(FINISHED, &[&id.to_bytes()]),
         Key::Deposit(DepositKey { tx, index, chain }) => {
-            (DEPOSIT, [tx.as_bytes(), &index.to_be_bytes(), chain.as_str().as_bytes()].concat())
+            joined(DEPOSIT, &[tx.as_bytes(), &index.to_be_bytes(), chain.as_str().as_bytes()])
         }
-        Key::Received(id) => (RECEIVED, id.to_bytes().to_vec()),
-        Key::HouseSpend(wallet, nonce) => (HOUSE_SPEND, [wallet.as_bytes(), nonce.to_be_bytes().as_slice()].concat()),
-    };
-    [&[kind], parts.as_slice()].concat()
+        Key::Received(id) => joined(RECEIVED, &[&id.to_bytes()]),
+        Key::HouseSpend(wallet, nonce) => joined(HOUSE_SPEND, &[wallet.as_bytes(), &nonce.to_be_bytes()]),
+    }
+}
+
+fn joined(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let length = parts.iter().fold(1, |length: usize, part| length.saturating_add(part.len()));
+    let mut key = Vec::with_capacity(length);
+    key.push(kind);
+    parts.iter().for_each(|part| key.extend_from_slice(part));
+    key
 }
 
 fn decode_key(bytes: &[u8]) -> Option<Key> {
@@ -83,7 +95,37 @@ fn decode_key(bytes: &[u8]) -> Option<Key> {
     }
 }
 
+/// Room for most records, so that writing them moves nothing.
+const ROOM: usize = 512;
+
 pub(crate) fn encode_entity(entity: &Entity) -> Vec<u8> {
+    use proto::numbers::{HouseSpend, Policy, Received, Record};
+    let mut out = Vec::with_capacity(ROOM);
+    SCHEMA.write(Record::schema, &mut out);
+    match entity {
+        Entity::Policy(in_force) => write_message(Record::Policy, &mut out, |out| {
+            in_force.signed.bytes.write(Policy::bytes, out);
+            in_force.signed.signature.write(Policy::signature, out);
+        }),
+        Entity::House(house) => house.write(Record::House, &mut out),
+        Entity::Account(account) => account.write(Record::Account, &mut out),
+        Entity::Saga(saga) => saga.write(Record::Saga, &mut out),
+        Entity::Finished(finished) => finished.write(Record::Finished, &mut out),
+        Entity::Deposit(deposit) => deposit.write(Record::Deposit, &mut out),
+        Entity::Received(entry) => {
+            write_message(Record::Received, &mut out, |out| write_enum(Received::entry, put_entry(*entry), out));
+        }
+        Entity::HouseSpend(said) => {
+            write_message(Record::HouseSpend, &mut out, |out| said.write(HouseSpend::said, out));
+        }
+    }
+    out.shrink_to_fit();
+    debug_assert_eq!(out, generated(entity), "both ways of writing give the same bytes");
+    out
+}
+
+/// The record in the generated form: what the direct way of writing is held against wherever assertions are on.
+fn generated(entity: &Entity) -> Vec<u8> {
     let is = match entity {
         Entity::Policy(in_force) => Is::Policy(proto::Policy {
             bytes: Some(in_force.signed.bytes.clone()),
@@ -98,6 +140,11 @@ pub(crate) fn encode_entity(entity: &Entity) -> Vec<u8> {
         Entity::HouseSpend(said) => Is::HouseSpend(proto::HouseSpend { said: Some(to_bytes(said.as_ref())) }),
     };
     proto::Record { schema: SCHEMA, is: Some(is) }.encode_to_vec()
+}
+
+/// Numbers of the contract's enums are above zero.
+fn write_enum(number: u32, value: i32, out: &mut Vec<u8>) {
+    write_number(number, u64::try_from(value).unwrap_or_default(), out);
 }
 
 pub(crate) fn decode(key: &[u8], value: &[u8]) -> Result<(Key, Entity), StateError> {
@@ -198,6 +245,10 @@ impl Wire for House {
         proto::House { sequence: self.sequence.put_field(), lines: self.books.iter().map(line).collect() }
     }
 
+    fn write(&self, number: u32, out: &mut Vec<u8>) {
+        write_message(number, out, |out| self.write_body(out));
+    }
+
     fn take(proto: proto::House) -> Result<Self, Fault> {
         let line = |line: proto::HouseLine| {
             let key = (Field::take_field(line.book, "book")?, Field::take_field(line.asset, "asset")?);
@@ -206,6 +257,21 @@ impl Wire for House {
         };
         let lines = proto.lines.into_iter().map(line).collect::<Result<Vec<_>, Fault>>()?;
         Ok(Self { sequence: Field::take_field(proto.sequence, "sequence")?, books: ascending(lines, "lines")? })
+    }
+}
+
+impl Body for House {
+    fn write_body(&self, out: &mut Vec<u8>) {
+        use proto::numbers::{House, HouseLine};
+        self.sequence.write(House::sequence, out);
+        for ((book, asset), net) in &self.books {
+            write_message(House::lines, out, |out| {
+                book.write(HouseLine::book, out);
+                asset.write(HouseLine::asset, out);
+                net.debit.write(HouseLine::debit, out);
+                net.credit.write(HouseLine::credit, out);
+            });
+        }
     }
 }
 
@@ -236,6 +302,10 @@ impl Wire for Account {
             lines: self.balances.iter().map(line).collect(),
             sent: self.sent.iter().flat_map(sent).collect(),
         }
+    }
+
+    fn write(&self, number: u32, out: &mut Vec<u8>) {
+        write_message(number, out, |out| self.write_body(out));
     }
 
     fn take(proto: proto::Account) -> Result<Self, Fault> {
@@ -272,6 +342,34 @@ impl Wire for Account {
     }
 }
 
+impl Body for Account {
+    fn write_body(&self, out: &mut Vec<u8>) {
+        use proto::numbers::{Account, AccountLine, SentLine};
+        self.tenant.write(Account::tenant, out);
+        self.key.write(Account::key, out);
+        self.sequence.write(Account::sequence, out);
+        for (asset, held) in &self.balances {
+            write_message(Account::lines, out, |out| {
+                asset.write(AccountLine::asset, out);
+                held.available.write(AccountLine::available, out);
+                held.held.write(AccountLine::held, out);
+                held.pending.write(AccountLine::pending, out);
+                held.frozen.write(AccountLine::frozen, out);
+            });
+        }
+        for (asset, hours) in &self.sent {
+            for entry in hours {
+                write_message(Account::sent, out, |out| {
+                    asset.write(SentLine::asset, out);
+                    entry.hour.write(SentLine::hour, out);
+                    entry.amount.write(SentLine::amount, out);
+                    entry.count.write(SentLine::count, out);
+                });
+            }
+        }
+    }
+}
+
 impl Wire for DepositRecord {
     type Proto = proto::DepositRecord;
 
@@ -287,6 +385,10 @@ impl Wire for DepositRecord {
         }
     }
 
+    fn write(&self, number: u32, out: &mut Vec<u8>) {
+        write_message(number, out, |out| self.write_body(out));
+    }
+
     fn take(proto: proto::DepositRecord) -> Result<Self, Fault> {
         Ok(Self {
             block: unseal(proto.block, "block")?,
@@ -297,6 +399,19 @@ impl Wire for DepositRecord {
             amount: Field::take_field(proto.amount, "amount")?,
             shortage: Field::take_field(proto.shortage, "shortage")?,
         })
+    }
+}
+
+impl Body for DepositRecord {
+    fn write_body(&self, out: &mut Vec<u8>) {
+        use proto::numbers::DepositRecord;
+        self.block.write(DepositRecord::block, out);
+        self.status.write(DepositRecord::status, out);
+        self.saga.write(DepositRecord::saga, out);
+        self.inclusions.write(DepositRecord::inclusions, out);
+        self.asset.write(DepositRecord::asset, out);
+        self.amount.write(DepositRecord::amount, out);
+        self.shortage.write(DepositRecord::shortage, out);
     }
 }
 
@@ -313,6 +428,10 @@ impl Wire for DepositCase {
         }
     }
 
+    fn write(&self, number: u32, out: &mut Vec<u8>) {
+        write_message(number, out, |out| self.write_body(out));
+    }
+
     fn take(proto: proto::DepositCase) -> Result<Self, Fault> {
         Ok(Self {
             account: Field::take_field(proto.account, "account")?,
@@ -321,6 +440,17 @@ impl Wire for DepositCase {
             codes: proto.codes,
             is_final: Field::take_field(proto.is_final, "is_final")?,
         })
+    }
+}
+
+impl Body for DepositCase {
+    fn write_body(&self, out: &mut Vec<u8>) {
+        use proto::numbers::DepositCase;
+        self.account.write(DepositCase::account, out);
+        self.deposit.write(DepositCase::deposit, out);
+        self.house.write(DepositCase::house, out);
+        self.codes.iter().for_each(|code| code.write(DepositCase::codes, out));
+        self.is_final.write(DepositCase::is_final, out);
     }
 }
 
@@ -343,6 +473,10 @@ impl Wire for Withdrawal {
         }
     }
 
+    fn write(&self, number: u32, out: &mut Vec<u8>) {
+        write_message(number, out, |out| self.write_body(out));
+    }
+
     fn take(proto: proto::Withdrawal) -> Result<Self, Fault> {
         let approvals = proto.approvals.into_iter().map(|bytes| unseal(Some(bytes), "approvals"));
         Ok(Self {
@@ -361,6 +495,23 @@ impl Wire for Withdrawal {
     }
 }
 
+impl Body for Withdrawal {
+    fn write_body(&self, out: &mut Vec<u8>) {
+        use proto::numbers::Withdrawal;
+        self.account.write(Withdrawal::account, out);
+        self.intent.write(Withdrawal::intent, out);
+        self.kind.write(Withdrawal::kind, out);
+        self.wallet.write(Withdrawal::wallet, out);
+        self.quorum.write(Withdrawal::quorum, out);
+        self.approvals.iter().for_each(|approval| approval.write(Withdrawal::approvals, out));
+        self.sent_hour.write(Withdrawal::sent_hour, out);
+        self.taken.write(Withdrawal::taken, out);
+        self.attempt.write(Withdrawal::attempt, out);
+        self.seen.iter().for_each(|seen| seen.write(Withdrawal::seen, out));
+        self.outcome.iter().for_each(|outcome| outcome.write(Withdrawal::outcome, out));
+    }
+}
+
 impl Wire for SagaRecord {
     type Proto = proto::Saga;
 
@@ -373,12 +524,7 @@ impl Wire for SagaRecord {
             definition: Some(shape.name().to_owned()),
             version: Some(self.version),
             step: named(self.instance.step),
-            phase: Some(i32::from(match self.instance.phase {
-                Phase::UndoWaiting => proto::Phase::UndoWaiting,
-                Phase::Parked => proto::Phase::Parked,
-                // Between inputs a saga waits or is parked; ended ones are not stored here.
-                _ => proto::Phase::Waiting,
-            })),
+            phase: Some(i32::from(self.proto_phase())),
             attempt: self.instance.attempt.put_field(),
             expected: self.instance.expected.put_field(),
             done,
@@ -392,6 +538,10 @@ impl Wire for SagaRecord {
                 Case::IssueAddress(case) => Held::IssueAddress(case.put()),
             }),
         }
+    }
+
+    fn write(&self, number: u32, out: &mut Vec<u8>) {
+        write_message(number, out, |out| self.write_body(out));
     }
 
     fn take(proto: proto::Saga) -> Result<Self, Fault> {
@@ -433,5 +583,45 @@ impl Wire for SagaRecord {
             refusal: unseal_some(proto.refusal, "refusal")?,
             case,
         })
+    }
+}
+
+impl SagaRecord {
+    fn proto_phase(&self) -> proto::Phase {
+        match self.instance.phase {
+            Phase::UndoWaiting => proto::Phase::UndoWaiting,
+            Phase::Parked => proto::Phase::Parked,
+            // Between inputs a saga waits or is parked; ended ones are not stored here.
+            _ => proto::Phase::Waiting,
+        }
+    }
+}
+
+impl Body for SagaRecord {
+    fn write_body(&self, out: &mut Vec<u8>) {
+        use proto::numbers::Saga;
+        let shape = self.case.shape();
+        write_bytes(Saga::definition, shape.name().as_bytes(), out);
+        self.version.write(Saga::version, out);
+        let names = |number: u32, step: usize, out: &mut Vec<u8>| {
+            if let Some(row) = shape.row(step) {
+                write_bytes(number, row.name.as_bytes(), out);
+            }
+        };
+        names(Saga::step, self.instance.step, out);
+        write_enum(Saga::phase, i32::from(self.proto_phase()), out);
+        self.instance.attempt.write(Saga::attempt, out);
+        self.instance.expected.iter().for_each(|command| command.write(Saga::expected, out));
+        let done = (0..shape.len()).filter(|step| self.instance.is_done(*step));
+        done.for_each(|step| names(Saga::done, step, out));
+        self.fingerprint.write(Saga::fingerprint, out);
+        self.due.iter().for_each(|due| due.write(Saga::due, out));
+        self.refusal.iter().for_each(|refusal| refusal.write(Saga::refusal, out));
+        match &self.case {
+            Case::Withdrawal(case) => case.write(Saga::Withdrawal, out),
+            Case::Deposit(case) => case.write(Saga::Deposit, out),
+            Case::Transfer(case) => case.write(Saga::Transfer, out),
+            Case::IssueAddress(case) => case.write(Saga::IssueAddress, out),
+        }
     }
 }

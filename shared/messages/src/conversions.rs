@@ -11,7 +11,7 @@ use crate::gateway::{GatewayReply, Outcome, Subject};
 use crate::treasury::*;
 use crate::wallet::{EthTransaction, Purpose, SignOrder, WalletCommand, WalletOrder};
 use crate::watch::{AddressRole, WatchedAddress};
-use crate::wire::{Fault, Field, Wire};
+use crate::wire::{Body, Fault, Field, Wire, write_message};
 use crate::{Activate, SignedPolicy, TimerDue, proto, wire_choice, wire_enum, wire_struct};
 
 wire_struct!(proto:
@@ -32,8 +32,19 @@ impl Wire for (ChainId, BlockRef) {
         proto::ChainBlock { chain: self.0.put_field(), block: self.1.put_field() }
     }
 
+    fn write(&self, number: u32, out: &mut Vec<u8>) {
+        write_message(number, out, |out| self.write_body(out));
+    }
+
     fn take(proto: proto::ChainBlock) -> Result<Self, Fault> {
         Ok((Field::take_field(proto.chain, "chain")?, Field::take_field(proto.block, "block")?))
+    }
+}
+
+impl Body for (ChainId, BlockRef) {
+    fn write_body(&self, out: &mut Vec<u8>) {
+        self.0.write(proto::numbers::ChainBlock::chain, out);
+        self.1.write(proto::numbers::ChainBlock::block, out);
     }
 }
 

@@ -31,6 +31,12 @@ mod topic;
 mod proto {
     #![allow(missing_docs, clippy::all, clippy::as_conversions)]
     include!(concat!(env!("OUT_DIR"), "/custos.v1.rs"));
+
+    /// The numbers of their fields, as the contract says them.
+    #[allow(non_snake_case, non_upper_case_globals, dead_code)]
+    pub mod numbers {
+        include!(concat!(env!("OUT_DIR"), "/custos.v1.numbers.rs"));
+    }
 }
 
 use custos_domain::Timestamp;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use custos_domain::{Asset, AssetKind, ChainId, OfficerId};
-use custos_messages::wire::{self, Fault, Field, Wire, WireError};
+use custos_messages::wire::{self, Body, Fault, Field, Wire, WireError};
+use prost::Message as _;
 
 use crate::{AssetPolicy, ChainPolicy, Policy, PolicyError, proto};
 
@@ -62,6 +63,10 @@ impl Wire for Policy {
         }
     }
 
+    fn write(&self, number: u32, out: &mut Vec<u8>) {
+        wire::write_message(number, out, |out| self.write_body(out));
+    }
+
     fn take(proto: proto::Policy) -> Result<Self, Fault> {
         Ok(Self {
             version: Field::take_field(proto.version, "version")?,
@@ -80,6 +85,13 @@ impl Wire for Policy {
             intent_validity: Field::take_field(proto.intent_validity, "intent_validity")?,
             attester: Field::take_field(proto.attester, "attester")?,
         })
+    }
+}
+
+/// Policies are written once and read for ever: the generated form writes them.
+impl Body for Policy {
+    fn write_body(&self, out: &mut Vec<u8>) {
+        out.extend(self.put().encode_to_vec());
     }
 }
 
@@ -141,6 +153,10 @@ impl Wire for AssetPolicy {
             confirmations: self.confirmations.put_field(),
             approval_from: self.approval_from.put_field(),
         }
+    }
+
+    fn write(&self, number: u32, out: &mut Vec<u8>) {
+        wire::write_bytes(number, &self.put().encode_to_vec(), out);
     }
 
     fn take(proto: proto::AssetPolicy) -> Result<Self, Fault> {
