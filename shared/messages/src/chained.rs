@@ -68,7 +68,27 @@ impl Keyring {
     /// The sealed record of `event` at its place. Its time is the event's.
     #[must_use]
     pub fn seal_event(&self, event: &Event, place: &Chained, trace: Option<TraceParent>) -> Record {
+        self.seal_placed(event, event.encode(), place, trace)
+    }
+
+    /// The place after `previous` in `partition` for `event`, whose own number is `sequence`, and its sealed record there. The event is
+    /// written once: the hash and the record are over the same bytes.
+    #[must_use]
+    pub fn chain_event(
+        &self,
+        event: &Event,
+        (partition, sequence): (u32, u64),
+        previous: Digest,
+        trace: Option<TraceParent>,
+    ) -> (Chained, Record) {
         let value = event.encode();
+        let hash = event_hash(&previous, partition, sequence, event.kind(), &event.key(), &value);
+        let place = Chained { sequence, previous, hash };
+        let record = self.seal_placed(event, value, &place, trace);
+        (place, record)
+    }
+
+    fn seal_placed(&self, event: &Event, value: Vec<u8>, place: &Chained, trace: Option<TraceParent>) -> Record {
         let mark = Postmark { time: Some(event.at), trace, ..Postmark::default() };
         let mut headers = envelope_of(event, &value, Source::Accounts, mark).headers();
         headers.push((SEQUENCE.to_owned(), place.sequence.to_string().into_bytes()));

@@ -40,16 +40,17 @@ impl Envelope {
         let mut headers = vec![
             header(CONTENT_TYPE, PROTOBUF),
             header(SPEC_VERSION, "1.0"),
-            header(ID, &hex::encode(self.id.0)),
-            header(KIND, &self.kind),
-            header(SOURCE, &format!("custos/{}", self.source.name())),
-            header(SUBJECT, &self.subject),
+            header(ID, hex::encode(self.id.0)),
+            header(KIND, self.kind.as_str()),
+            header(SOURCE, format!("custos/{}", self.source.name())),
+            header(SUBJECT, self.subject.as_str()),
         ];
-        headers.extend(self.time.map(|time| header(TIME, &write_time(time))));
-        headers.extend(self.link.map(|link| header(LINK, &write_link(&link))));
-        headers
-            .extend(self.reply_to.map(|to| header(REPLY_TO, &format!("{}/{}", to.instance, hex::encode(to.correlation)))));
-        headers.extend(self.trace.as_ref().map(|trace| header(TRACE, &trace.0)));
+        // An event's own headers and the seal are still to come.
+        headers.reserve(8);
+        headers.extend(self.time.map(|time| header(TIME, write_time(time))));
+        headers.extend(self.link.map(|link| header(LINK, write_link(&link))));
+        headers.extend(self.reply_to.map(|to| header(REPLY_TO, format!("{}/{}", to.instance, hex::encode(to.correlation)))));
+        headers.extend(self.trace.as_ref().map(|trace| header(TRACE, trace.0.as_str())));
         headers
     }
 
@@ -73,8 +74,8 @@ impl Envelope {
     }
 }
 
-fn header(name: &str, text: &str) -> (String, Vec<u8>) {
-    (name.to_owned(), text.as_bytes().to_vec())
+fn header(name: &str, text: impl Into<Vec<u8>>) -> (String, Vec<u8>) {
+    (name.to_owned(), text.into())
 }
 
 /// The only header of this name, as text.

@@ -10,8 +10,7 @@ use custos_journal::Entry;
 use custos_messages::events::{Event, Position};
 use custos_messages::gateway::{GatewayReply, Outcome};
 use custos_messages::{
-    Activate, Chained, Envelope, Keyring, Link, Message, Postmark, Record, Rejection, ReplyTo, ShardName, Source, TimerDue,
-    Topic,
+    Activate, Envelope, Keyring, Link, Message, Postmark, Record, Rejection, ReplyTo, ShardName, Source, TimerDue, Topic,
 };
 use custos_saga::machine::{Cause, Command, Context, Effects, Machine, Outbound, Reply, TimerChange, TimerId, View};
 use tracing::span::EnteredSpan;
@@ -317,8 +316,8 @@ impl<M: Machine> Batch<M> {
 
     fn record_event(&mut self, identity: &Identity, event: &Event, mark: &Postmark) {
         let sequence = self.event_sequence.saturating_add(1);
-        let place = Chained::place(event, identity.shard.partition, sequence, self.event_hash);
-        let record = identity.keyring.seal_event(event, &place, mark.trace.clone());
+        let at = (identity.shard.partition, sequence);
+        let (place, record) = identity.keyring.chain_event(event, at, self.event_hash, mark.trace.clone());
         self.event_sequence = sequence;
         self.event_hash = place.hash;
         if let custos_messages::events::EventBody::Moved { step, .. } = &event.body {
