@@ -18,7 +18,7 @@ use custos_saga::Instance;
 use custos_saga::participant;
 
 /// Names a record.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     /// The policy in force.
     Policy,
@@ -39,7 +39,7 @@ pub enum Key {
 }
 
 /// A transfer within a transaction.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DepositKey {
     /// The transaction.
     pub tx: TxHash,

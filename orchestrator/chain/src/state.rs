@@ -13,7 +13,7 @@ use custos_messages::SignedPolicy;
 use custos_policy::Policy;
 
 /// Names a record.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     /// The policy in force.
     Policy,

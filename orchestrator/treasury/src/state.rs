@@ -17,7 +17,7 @@ use custos_messages::treasury::TakePayment;
 use custos_policy::Policy;
 
 /// Names a record.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     /// The policy in force.
     Policy,

@@ -11,6 +11,7 @@ pub mod machine;
 pub mod participant;
 mod render;
 mod step;
+mod touched;
 
 pub use check::{Flaw, check};
 pub use drive::{Heard, drive};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::hash::Hash;
 
 use custos_domain::Timestamp;
 use custos_messages::blockchain::BlockchainCommand;
@@ -11,6 +12,8 @@ use custos_messages::gateway::Subject;
 use custos_messages::wallet::WalletCommand;
 use custos_messages::watch::WatchRecord;
 use custos_messages::{Mail, Message, Source};
+
+pub use crate::touched::Touched;
 
 /// The newest logic of the machines of this binary: all of them switch together.
 pub const LOGIC: u32 = 1;
@@ -24,7 +27,7 @@ pub trait Machine: Send + 'static {
     /// What it hears.
     type Input: Message + Debug + Send;
     /// Names a state record. `encode_key` keeps the order.
-    type Key: Ord + Clone + Debug + Send;
+    type Key: Ord + Hash + Clone + Debug + Send;
     /// A state record.
     type Entity: Clone + PartialEq + Debug + Send;
 
@@ -183,12 +186,12 @@ pub enum TimerChange {
 #[derive(Debug)]
 pub struct View<'a, K, E> {
     base: &'a BTreeMap<K, E>,
-    overlay: &'a mut BTreeMap<K, Option<E>>,
+    overlay: &'a mut Touched<K, E>,
 }
 
-impl<'a, K: Ord + Clone, E: Clone> View<'a, K, E> {
+impl<'a, K: Ord + Hash + Clone, E: Clone> View<'a, K, E> {
     /// A view of `base` through `overlay`.
-    pub fn new(base: &'a BTreeMap<K, E>, overlay: &'a mut BTreeMap<K, Option<E>>) -> Self {
+    pub fn new(base: &'a BTreeMap<K, E>, overlay: &'a mut Touched<K, E>) -> Self {
         Self { base, overlay }
     }
 
@@ -203,11 +206,8 @@ impl<'a, K: Ord + Clone, E: Clone> View<'a, K, E> {
 
     /// The record of `key`, to be changed in place; it is copied into the overlay the first time.
     pub fn get_mut(&mut self, key: &K) -> Option<&mut E> {
-        if !self.overlay.contains_key(key) {
-            let copy = self.base.get(key)?.clone();
-            self.overlay.insert(key.clone(), Some(copy));
-        }
-        self.overlay.get_mut(key)?.as_mut()
+        let base = self.base;
+        self.overlay.get_mut(key.clone(), |key| base.get(key).cloned())
     }
 
     /// Sets the record of `key`.
@@ -220,17 +220,12 @@ impl<'a, K: Ord + Clone, E: Clone> View<'a, K, E> {
         self.overlay.insert(key.clone(), None);
     }
 
-    /// The keys in `range`, in order, at most `limit` of them.
+    /// The keys in `range`, in order, at most `limit` of them. Looks at everything that the transaction has touched.
     #[must_use]
     pub fn keys(&self, range: std::ops::RangeInclusive<K>, limit: usize) -> Vec<K> {
-        let mut found: std::collections::BTreeSet<K> = self
-            .base
-            .range(range.clone())
-            .filter(|(key, _)| !self.overlay.contains_key(*key))
-            .map(|(key, _)| key.clone())
-            .take(limit)
-            .collect();
-        found.extend(self.overlay.range(range).filter(|(_, entity)| entity.is_some()).map(|(key, _)| key.clone()));
+        let mut found = self.overlay.standing_in(&range);
+        let untouched = self.base.range(range).filter(|(key, _)| self.overlay.get(key).is_none());
+        found.extend(untouched.map(|(key, _)| key.clone()).take(limit));
         found.into_iter().take(limit).collect()
     }
 }

@@ -38,7 +38,7 @@ const FUNDS: Amount = Amount::new(1_000_000_000_000);
 const UNIT: Amount = Amount::new(1);
 
 /// Names a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     /// An account.
     Account(AccountId),

@@ -19,7 +19,7 @@ use custos_messages::accounts::{
 };
 use custos_messages::{Keyring, Postmark, Record, ShardName, Source, Topic};
 use custos_runtime::shard::{Batch, Identity, LOGIC, Manifest, Memory, Overlay, StateRoot};
-use custos_saga::machine::{Cause, Command, Context, Effects, Machine, View};
+use custos_saga::machine::{Cause, Command, Context, Effects, Machine, Touched, View};
 use custos_testkit as kit;
 use serde_json::{Value, json};
 
@@ -203,7 +203,7 @@ impl Stream {
 
     fn hear(&mut self, source: Source, message: AccountsInput) -> Effects {
         self.said.push((source, message.clone()));
-        let mut overlay = BTreeMap::new();
+        let mut overlay = Touched::default();
         let mut view = View::new(&self.state, &mut overlay);
         let effects = Accounts::apply(&mut view, Cause::Message { source, message }, &context());
         for (key, entity) in overlay {

@@ -10,7 +10,7 @@ use custos_messages::events::{EntryReason, Event, EventBody, HouseBook, LedgerAc
 use custos_messages::treasury::TreasuryInput;
 use custos_messages::{Mail, SignedPolicy, Source};
 use custos_policy::Policy;
-use custos_saga::machine::{Cause, Command, Context, Effects, Machine, Reply, TimerChange, TimerId, View};
+use custos_saga::machine::{Cause, Command, Context, Effects, Machine, Reply, TimerChange, TimerId, Touched, View};
 use custos_testkit as kit;
 
 pub type State = BTreeMap<Key, Entity>;
@@ -28,7 +28,7 @@ pub struct Bank {
 
 /// One input on a state: what it becomes, and what is to be done.
 pub fn apply(state: &State, input: Cause<AccountsInput>, context: &Context) -> (State, Effects) {
-    let mut overlay = BTreeMap::new();
+    let mut overlay = Touched::default();
     let effects = Accounts::apply(&mut View::new(state, &mut overlay), input, context);
     let mut after = state.clone();
     for (key, entity) in overlay {

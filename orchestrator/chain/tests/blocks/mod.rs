@@ -16,7 +16,7 @@ use custos_messages::treasury::{SpendNews, TreasuryInput};
 use custos_messages::watch::WatchRecord;
 use custos_messages::{Mail, SignedPolicy, Source};
 use custos_policy::{AssetPolicy, ChainPolicy, Policy};
-use custos_saga::machine::{Cause, Context, Effects, Machine, Outbound, View};
+use custos_saga::machine::{Cause, Context, Effects, Machine, Outbound, Touched, View};
 
 pub const PARTITIONS: u32 = 2;
 
@@ -95,7 +95,7 @@ impl Shard {
     }
 
     pub fn give(&mut self, input: ChainInput) -> Effects {
-        let mut overlay = BTreeMap::new();
+        let mut overlay = Touched::default();
         let context = Context { at: Timestamp(1), partition: 0, partitions: PARTITIONS, logic: 1 };
         let cause = Cause::Message { source: Source::Blockchain, message: input };
         let effects = Chain::apply(&mut View::new(&self.state, &mut overlay), cause, &context);

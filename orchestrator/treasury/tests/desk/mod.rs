@@ -19,7 +19,7 @@ use custos_messages::wallet::{EthTransaction, SignOrder, WalletCommand, WalletOr
 use custos_messages::watch::{AddressRole, WatchRecord};
 use custos_messages::{Mail, SignedPolicy, Source};
 use custos_policy::{AssetPolicy, ChainPolicy, Policy};
-use custos_saga::machine::{Cause, Command, Context, Effects, Machine, TimerChange, TimerId, View};
+use custos_saga::machine::{Cause, Command, Context, Effects, Machine, TimerChange, TimerId, Touched, View};
 use custos_treasury::{End, Entity, Key, Payment, Stage, Treasury};
 
 pub const PARTITIONS: u32 = 2;
@@ -116,7 +116,7 @@ impl Shard {
     }
 
     pub fn apply(&mut self, cause: Cause<TreasuryInput>) -> Effects {
-        let mut overlay = BTreeMap::new();
+        let mut overlay = Touched::default();
         let context = Context { at: self.now, partition: self.partition, partitions: PARTITIONS, logic: 1 };
         let effects = Treasury::apply(&mut View::new(&self.state, &mut overlay), cause, &context);
         for (key, entity) in overlay {

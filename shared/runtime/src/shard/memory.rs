@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use custos_domain::Timestamp;
 use custos_messages::{Record, ShardName};
-use custos_saga::machine::{Machine, StateError, TimerId};
+use custos_saga::machine::{Machine, StateError, TimerId, Touched};
 
 use super::records::{
     PendingId, PendingMessage, RuntimeRecord, is_outbox_key, is_runtime_key, link_in_key, link_out_key, pending_key,
     timer_key,
 };
-use super::root::Roots;
+use super::root::{Lately, Limbs, Roots, limbs};
 
 /// The state as of the last commit.
 pub struct Memory<M: Machine> {
@@ -30,12 +30,13 @@ pub struct Memory<M: Machine> {
     pub pending: BTreeMap<PendingId, PendingMessage>,
     /// The hashes of all of the above.
     pub roots: Roots,
+    lately: Lately<M::Key>,
 }
 
 /// What the open transaction changes. `None` removes.
 pub struct Overlay<M: Machine> {
     /// The machine's records.
-    pub entities: BTreeMap<M::Key, Option<M::Entity>>,
+    pub entities: Touched<M::Key, M::Entity>,
     /// Timers.
     pub timers: BTreeMap<TimerId, Option<Timestamp>>,
     /// Numbers given out.
@@ -44,6 +45,8 @@ pub struct Overlay<M: Machine> {
     pub link_in: BTreeMap<ShardName, u64>,
     /// Messages put into the outbox or struck off.
     pub pending: BTreeMap<PendingId, Option<PendingMessage>>,
+    /// What the changed records of the machine add to the root, once [`Overlay::records`] was asked for them.
+    hashed: Vec<(M::Key, Option<Limbs>)>,
 }
 
 impl<M: Machine> Default for Memory<M> {
@@ -56,6 +59,7 @@ impl<M: Machine> Default for Memory<M> {
             link_in: BTreeMap::new(),
             pending: BTreeMap::new(),
             roots: Roots::default(),
+            lately: Lately::default(),
         }
     }
 }
@@ -63,11 +67,12 @@ impl<M: Machine> Default for Memory<M> {
 impl<M: Machine> Default for Overlay<M> {
     fn default() -> Self {
         Self {
-            entities: BTreeMap::new(),
+            entities: Touched::default(),
             timers: BTreeMap::new(),
             link_out: BTreeMap::new(),
             link_in: BTreeMap::new(),
             pending: BTreeMap::new(),
+            hashed: Vec::new(),
         }
     }
 }
@@ -126,11 +131,14 @@ impl<M: Machine> Memory<M> {
         merge(&mut self.pending, overlay.pending);
         self.link_out.extend(overlay.link_out);
         self.link_in.extend(overlay.link_in);
+        for (key, limbs) in overlay.hashed {
+            self.lately.note(key, limbs);
+        }
         self.roots = roots;
     }
 }
 
-fn merge<K: Ord, V>(base: &mut BTreeMap<K, V>, changes: BTreeMap<K, Option<V>>) {
+fn merge<K: Ord, V>(base: &mut BTreeMap<K, V>, changes: impl IntoIterator<Item = (K, Option<V>)>) {
     for (key, change) in changes {
         match change {
             Some(value) => drop(base.insert(key, value)),
@@ -163,11 +171,14 @@ impl<M: Machine> Overlay<M> {
 
     /// The state records of this transaction, in key order, and the roots after it. What did not really change is left out.
     #[must_use]
-    pub fn records(&self, memory: &Memory<M>) -> (Vec<Record>, Roots) {
+    pub fn records(&mut self, memory: &Memory<M>) -> (Vec<Record>, Roots) {
         let mut delta = Delta { records: Vec::new(), roots: memory.roots };
         for (id, due) in &self.timers {
-            let value = |due: Timestamp| RuntimeRecord::Timer(id.clone(), due).value();
-            delta.change(timer_key(id), memory.timers.get(id).and_then(|due| value(*due)), due.and_then(value));
+            let before = memory.timers.get(id);
+            if before != due.as_ref() {
+                let value = |due: Timestamp| RuntimeRecord::Timer(id.clone(), due).value();
+                delta.change(timer_key(id), before.and_then(|due| value(*due)), due.and_then(value));
+            }
         }
         for (to, number) in &self.link_out {
             let value = |number: u64| RuntimeRecord::LinkOut(*to, number).value();
@@ -182,14 +193,38 @@ impl<M: Machine> Overlay<M> {
             let value = |number: u64| RuntimeRecord::LinkIn(*from, number).value();
             delta.change(link_in_key(*from), memory.link_in.get(from).and_then(|n| value(*n)), value(*number));
         }
-        for (key, entity) in &self.entities {
-            let old = memory.entities.get(key).map(M::encode_entity);
-            delta.change(M::encode_key(key), old, entity.as_ref().map(M::encode_entity));
-        }
+        self.hashed = self.machine_records(memory, &mut delta);
         (delta.records, delta.roots)
+    }
+
+    /// The machine's own records: each that changed is written and hashed once, however often the transaction changed it.
+    fn machine_records(&self, memory: &Memory<M>, delta: &mut Delta) -> Vec<(M::Key, Option<Limbs>)> {
+        let touched = self.entities.in_order();
+        delta.records.reserve(touched.len());
+        let mut hashed = Vec::with_capacity(touched.len());
+        for (name, entity) in touched {
+            let before = memory.entities.get(name);
+            if before == entity.as_ref() {
+                continue;
+            }
+            let key = M::encode_key(name);
+            if let Some(before) = before {
+                let added = memory.lately.get(name).unwrap_or_else(|| limbs(&key, &M::encode_entity(before)));
+                delta.roots.state.minus(added);
+            }
+            let value = entity.as_ref().map(M::encode_entity);
+            let adds = value.as_ref().map(|value| limbs(&key, value));
+            if let Some(adds) = adds {
+                delta.roots.state.plus(adds);
+            }
+            hashed.push((name.clone(), adds));
+            delta.records.push(Record { key, value, headers: Vec::new() });
+        }
+        hashed
     }
 }
 
+/// What a transaction writes of the runtime's own records.
 struct Delta {
     records: Vec<Record>,
     roots: Roots,

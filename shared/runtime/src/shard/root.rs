@@ -8,13 +8,51 @@
 //! it is not collision resistant against someone who may choose many records freely, so it proves nothing to an outsider on its own:
 //! the hash-chained event log does that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 
 use custos_domain::{Digest, HashContext};
+use foldhash::fast::RandomState;
 
 use super::records::is_outbox_key;
 
 static RECORD: HashContext = HashContext::new("custos 2026 state record");
+
+/// What one record adds to a root.
+pub(super) type Limbs = [u64; 4];
+
+/// What records that changed lately added to the root, so that what a record was need not be written and hashed again when it
+/// changes once more. A cache: whatever is not in it is made again, and the roots are the same with it and without it.
+pub(super) struct Lately<K>(HashMap<K, Limbs, RandomState>);
+
+/// The most records that are remembered; then all are forgotten, which costs each of them one hash.
+const LATELY_MAX: usize = 65_536;
+
+impl<K> Default for Lately<K> {
+    fn default() -> Self {
+        Self(HashMap::default())
+    }
+}
+
+impl<K: Hash + Eq> Lately<K> {
+    /// What the record of `key` added.
+    pub(super) fn get(&self, key: &K) -> Option<Limbs> {
+        self.0.get(key).copied()
+    }
+
+    /// The record of `key` adds this now, or is gone.
+    pub(super) fn note(&mut self, key: K, limbs: Option<Limbs>) {
+        match limbs {
+            Some(limbs) => {
+                if self.0.len() >= LATELY_MAX {
+                    self.0.clear();
+                }
+                self.0.insert(key, limbs);
+            }
+            None => drop(self.0.remove(&key)),
+        }
+    }
+}
 
 /// The running root.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,8 +87,17 @@ impl Roots {
 impl StateRoot {
     /// Adds a record.
     pub fn add(&mut self, key: &[u8], value: &[u8]) {
+        self.plus(limbs(key, value));
+    }
+
+    /// Takes a record away.
+    pub fn take(&mut self, key: &[u8], value: &[u8]) {
+        self.minus(limbs(key, value));
+    }
+
+    pub(super) fn plus(&mut self, limbs: Limbs) {
         let mut carry = false;
-        for (sum, limb) in self.0.iter_mut().zip(limbs(key, value)) {
+        for (sum, limb) in self.0.iter_mut().zip(limbs) {
             let (partial, first) = sum.overflowing_add(limb);
             let (whole, second) = partial.overflowing_add(u64::from(carry));
             *sum = whole;
@@ -58,10 +105,9 @@ impl StateRoot {
         }
     }
 
-    /// Takes a record away.
-    pub fn take(&mut self, key: &[u8], value: &[u8]) {
+    pub(super) fn minus(&mut self, limbs: Limbs) {
         let mut borrow = false;
-        for (sum, limb) in self.0.iter_mut().zip(limbs(key, value)) {
+        for (sum, limb) in self.0.iter_mut().zip(limbs) {
             let (partial, first) = sum.overflowing_sub(limb);
             let (whole, second) = partial.overflowing_sub(u64::from(borrow));
             *sum = whole;
@@ -80,7 +126,8 @@ impl StateRoot {
     }
 }
 
-fn limbs(key: &[u8], value: &[u8]) -> [u64; 4] {
+/// What a record adds.
+pub(super) fn limbs(key: &[u8], value: &[u8]) -> Limbs {
     let hash = RECORD.digest(&[key, value]);
     let mut limbs = [0; 4];
     for (limb, chunk) in limbs.iter_mut().zip(hash.0.chunks_exact(8)) {
