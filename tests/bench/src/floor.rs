@@ -16,14 +16,18 @@ use custos_messages::compliance::Screen;
 use custos_messages::{Machine, Postmark, Record, ShardName, Source, Topic};
 use custos_runtime::service::Service as _;
 use custos_runtime::shard::{Batch, Herald, Identity, LOGIC, Manifest, Memory, ShardSettings, StateRoot};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::echo::{Echo, EchoMachine, start_message};
-use crate::load::{Begin, Watch, run};
+use crate::load::{Begin, Watch};
 use crate::rig::{Hand, Rig};
-use crate::sagas::{Course, LEVEL_NUMBERS, account, figure, merge};
+use crate::sagas::{Course, account};
+use crate::side::Side;
 
-const INBOX: Topic = Topic::Inbox(Machine::Accounts);
+/// The floor's own topics: those of a machine that does not run here, so that it can stand beside the product on one log.
+const MACHINE: Machine = Machine::Treasury;
+const INBOX: Topic = Topic::Inbox(MACHINE);
+const COMMANDS: Topic = Topic::WalletCommands;
 const AT: Timestamp = Timestamp(1_700_000_000_000);
 /// Most commands of one look of the service, and how long it looks.
 const LOOK: (usize, Duration) = (256, Duration::from_millis(100));
@@ -127,45 +131,40 @@ fn of_saga(record: &Record, number: u64) -> (Vec<u8>, Option<Vec<u8>>) {
 /// # Errors
 /// The log fails, or a saga does not end.
 pub fn measure(rig: &Rig, course: &Course, mut tell: impl FnMut(&Value) -> Result<()>) -> Result<()> {
-    let story = Arc::new(Story::record(rig)?);
-    let _echo = echo(rig, &story);
-    let begin = begin(rig, &story)?;
-    let mut first = 0_u64;
+    let mut next = 0;
     for ahead in &course.ahead {
-        let (watch, mut ends) = Watch::new();
-        let transactions = Arc::new(AtomicU64::new(0));
-        // Before the first start: what stands in the inboxes by now was heard under the former setting.
-        let from: Result<Vec<_>, _> = (0..rig.partitions).map(|partition| rig.journal.bounds(INBOX, partition)).collect();
-        let _shards: Vec<Hand> = (0..rig.partitions)
-            .zip(from?)
-            .map(|(partition, (_, from))| {
-                let (journal, story) = (Arc::clone(&rig.journal), Arc::clone(&story));
-                let (watch, transactions, ahead) = (watch.clone(), Arc::clone(&transactions), *ahead);
-                Hand::new(move |stop| {
-                    let shard = Shard { partition, from, story, watch, transactions, ahead };
-                    if let Err(error) = shard.run(&*journal, stop) {
-                        eprintln!("a shard of the floor stopped: {error}");
-                    }
-                })
-            })
-            .collect();
+        let mut side = side(rig, *ahead, next)?;
         for in_flight in &course.in_flight {
-            let before = (rig.processor_ms(), transactions.load(Ordering::Relaxed));
-            let level = run(course.plan(*in_flight), first, &begin, &mut ends)?;
-            let after = (rig.processor_ms(), transactions.load(Ordering::Relaxed));
-            first = first.saturating_add(LEVEL_NUMBERS);
-            let mut figure = figure("floor", rig, *in_flight, &level);
-            let more = json!({
-                "ahead": ahead,
-                "transactions": after.1.saturating_sub(before.1),
-                "processor_ms": after.0.0.saturating_sub(before.0.0),
-                "broker_processor_ms": rig.broker.map(|_| after.0.1.saturating_sub(before.0.1)),
-            });
-            merge(&mut figure, more)?;
-            tell(&figure)?;
+            tell(&side.level(rig, course.plan(*in_flight))?.1)?;
         }
+        next = side.next;
     }
     Ok(())
+}
+
+/// The floor, running; numbers begin at `next`.
+///
+/// # Errors
+/// No saga can be recorded, or the log cannot be used.
+pub fn side(rig: &Rig, ahead: bool, next: u64) -> Result<Side> {
+    let story = Arc::new(Story::record(rig)?);
+    let begin = begin(rig, &story)?;
+    let (watch, ends) = Watch::new();
+    let transactions = Arc::new(AtomicU64::new(0));
+    // Before the first start: what stands in the inboxes by now was heard under another setting.
+    let from: Result<Vec<_>, _> = (0..rig.partitions).map(|partition| rig.journal.bounds(INBOX, partition)).collect();
+    let mut hands = vec![echo(rig, &story)];
+    for (partition, (_, from)) in (0..rig.partitions).zip(from?) {
+        let (journal, story) = (Arc::clone(&rig.journal), Arc::clone(&story));
+        let shard = Shard { partition, from, story, watch: watch.clone(), transactions: Arc::clone(&transactions), ahead };
+        hands.push(Hand::new(move |stop| {
+            if let Err(error) = shard.run(&*journal, stop) {
+                eprintln!("a shard of the floor stopped: {error}");
+            }
+        }));
+    }
+    let counted = Box::new(move || (0, transactions.load(Ordering::Relaxed)));
+    Ok(Side { name: "floor", ahead, begin, ends, counted, next, _hands: hands })
 }
 
 fn partition_of(number: u64, partitions: u32) -> u32 {
@@ -188,7 +187,7 @@ fn echo(rig: &Rig, story: &Arc<Story>) -> Hand {
     let (journal, story, partitions) = (Arc::clone(&rig.journal), Arc::clone(story), rig.partitions);
     Hand::new(move |stop| {
         let answer = || -> Result<(), JournalError> {
-            let mut feed = journal.consume(Topic::ComplianceCommands, "floor")?;
+            let mut feed = journal.consume(COMMANDS, "floor")?;
             let appender = journal.appender()?;
             while !stop.load(Ordering::Acquire) {
                 let entries = feed.poll(LOOK.0, LOOK.1)?;
@@ -233,7 +232,7 @@ struct Open {
 impl Shard {
     fn run(&self, journal: &dyn custos_journal::Journal, stop: &AtomicBool) -> Result<(), JournalError> {
         let rule = ShardSettings::new(String::new());
-        let mut log = journal.acquire(Machine::Accounts, self.partition)?;
+        let mut log = journal.acquire(MACHINE, self.partition)?;
         log.restore(&mut |_| {})?;
         log.seek(self.from)?;
         let mut herald = Herald::start("floor", journal.appender()?.into()).map_err(no_thread)?;
@@ -279,10 +278,10 @@ impl Shard {
             for command in &written.commands {
                 let command = keyed(command, number, step.saturating_add(1));
                 if self.ahead {
-                    open.ahead.push((Topic::ComplianceCommands, self.partition, command));
+                    open.ahead.push((COMMANDS, self.partition, command));
                     open.due = open.due.saturating_add(1);
                 } else {
-                    open.outputs.push((Topic::ComplianceCommands, command));
+                    open.outputs.push((COMMANDS, command));
                 }
             }
             let events = written.events.iter().map(|event| (Topic::Events, keyed(event, number, step)));

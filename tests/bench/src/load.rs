@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 
+use crate::usage;
+
 /// Appends the starts of these sagas and returns when they are durable.
 pub type Begin = Arc<dyn Fn(&[u64]) -> Result<()> + Send + Sync>;
 
@@ -39,6 +41,8 @@ pub struct Level {
     pub took: Duration,
     /// Their durations, sorted, in microseconds.
     pub micros: Vec<u64>,
+    /// Processor time of the load's own threads, warm-up and end included, in milliseconds.
+    pub load_ms: u64,
 }
 
 const LANES: u64 = 4;
@@ -83,21 +87,26 @@ impl Level {
 pub fn run(plan: Plan, first: u64, begin: &Begin, ends: &mut [Receiver<(u64, Instant)>]) -> Result<Level> {
     let counted_from = Instant::now() + plan.warm;
     let until = counted_from + plan.measured;
-    let lanes: Result<Vec<Vec<u64>>> = std::thread::scope(|scope| {
+    let lanes: Result<Vec<(Vec<u64>, u64)>> = std::thread::scope(|scope| {
         let lanes: Vec<_> = ends
             .iter_mut()
             .zip(0_u64..)
             .map(|(ends, lane)| {
                 let share = plan.in_flight / LANES + u64::from(lane < plan.in_flight % LANES);
                 let begin = Arc::clone(begin);
-                scope.spawn(move || drive_lane((lane, share), first, &begin, ends, (counted_from, until)))
+                scope.spawn(move || {
+                    let micros = drive_lane((lane, share), first, &begin, ends, (counted_from, until))?;
+                    Ok((micros, usage::own_thread_ms()))
+                })
             })
             .collect();
         lanes.into_iter().map(|lane| lane.join().map_err(|_| anyhow!("a lane panicked"))?).collect()
     });
-    let mut micros = lanes?.concat();
+    let (micros, spent): (Vec<Vec<u64>>, Vec<u64>) = lanes?.into_iter().unzip();
+    let mut micros = micros.concat();
     micros.sort_unstable();
-    Ok(Level { sagas: u64::try_from(micros.len()).unwrap_or(u64::MAX), took: plan.measured, micros })
+    let sagas = u64::try_from(micros.len()).unwrap_or(u64::MAX);
+    Ok(Level { sagas, took: plan.measured, micros, load_ms: spent.into_iter().sum() })
 }
 
 fn drive_lane(

@@ -29,7 +29,8 @@ use crate::usage;
 const BATCH: usize = 1_000;
 const AT: Timestamp = Timestamp(1_700_000_000_000);
 
-type Said = (Source, AccountsInput);
+/// An input, and who says it.
+pub type Said = (Source, AccountsInput);
 
 /// What a replay cost. Processor time is what counts on a machine that others use, in steps of 10 ms.
 #[derive(Clone, Copy, Debug)]
@@ -70,12 +71,62 @@ pub fn measure(clients: u64, rounds: u64, mut tell: impl FnMut(&Value) -> Result
             "inputs_per_processor_second": count.saturating_mul(1_000) / processor_ms.max(1),
         }))
     };
-    let cost = applied(&stream.said, Keep::Nothing);
-    say("apply", cost)?;
-    let cost = applied(&stream.said, Keep::Records);
-    say("apply, state records and root", cost)?;
-    let cost = whole(&stream.said);
-    say("open, decode, apply, seal outputs, state records and root", cost)
+    let copies = || stream.said.chunks(BATCH).map(<[Said]>::to_vec).collect();
+    say(Path::Apply.about(), applied(copies(), Keep::Nothing))?;
+    say(Path::Records.about(), applied(copies(), Keep::Records))?;
+    let keyring = Arc::new(kit::keyring());
+    say(Path::Whole.about(), whole(entries(&stream.said, &keyring), keyring))
+}
+
+/// A path through the machine that can be run alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Path {
+    /// The stream is made ready, and that is all.
+    Nothing,
+    /// Inputs are applied.
+    Apply,
+    /// And each batch gives its state records and its root.
+    Records,
+    /// Sealed records are opened and decoded.
+    Decode,
+    /// Everything that a shard does between the log and the log.
+    Whole,
+}
+
+impl Path {
+    /// What it does, in words.
+    pub const fn about(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Apply => "apply",
+            Self::Records => "apply, state records and root",
+            Self::Decode => "open and decode",
+            Self::Whole => "open, decode, apply, seal outputs, state records and root",
+        }
+    }
+
+    /// Runs it once on a stream of `clients` accounts with `rounds` deposits and withdrawals each; the number of its inputs.
+    ///
+    /// # Errors
+    /// The stream cannot be made, or a record of it cannot be opened.
+    pub fn run(self, clients: u64, rounds: u64) -> Result<u64> {
+        let said = Stream::record(clients, rounds)?.said;
+        let keyring = Arc::new(kit::keyring());
+        let copies: Vec<Vec<Said>> = said.chunks(BATCH).map(<[Said]>::to_vec).collect();
+        let sealed = entries(&said, &keyring);
+        match self {
+            Self::Nothing => drop((copies, sealed)),
+            Self::Apply => drop(applied(copies, Keep::Nothing)),
+            Self::Records => drop(applied(copies, Keep::Records)),
+            Self::Decode => {
+                for entry in sealed.iter().flatten() {
+                    keyring.open_message::<AccountsInput>(Topic::Inbox(Accounts::KIND), &entry.record)?;
+                }
+            }
+            Self::Whole => drop(whole(sealed, keyring)),
+        }
+        Ok(u64::try_from(said.len()).unwrap_or(u64::MAX))
+    }
 }
 
 /// What is done at the end of each batch besides taking the changes over.
@@ -85,14 +136,14 @@ enum Keep {
     Records,
 }
 
-const fn context() -> Context {
+/// When and where every input of the bench is applied.
+pub const fn context() -> Context {
     Context { at: AT, partition: 0, partitions: 1, logic: LOGIC }
 }
 
-fn applied(said: &[Said], keep: Keep) -> Cost {
+fn applied(copies: Vec<Vec<Said>>, keep: Keep) -> Cost {
     let mut memory = Memory::<Accounts>::default();
     let mut records = 0;
-    let copies: Vec<Vec<Said>> = said.chunks(BATCH).map(<[Said]>::to_vec).collect();
     let began = (Instant::now(), usage::processor_ms(std::process::id()));
     for batch in copies {
         let mut overlay = Overlay::<Accounts>::default();
@@ -111,9 +162,7 @@ fn applied(said: &[Said], keep: Keep) -> Cost {
     Cost::since(began, records)
 }
 
-fn whole(said: &[Said]) -> Cost {
-    let keyring = Arc::new(kit::keyring());
-    let sealed: Vec<Vec<Entry>> = entries(said, &keyring);
+fn whole(sealed: Vec<Vec<Entry>>, keyring: Arc<Keyring>) -> Cost {
     let shard = ShardName { machine: Accounts::KIND, partition: 0 };
     let identity = Identity { shard, partitions: 1, source: Source::Accounts, keyring, ahead: true };
     let mut memory = Memory::<Accounts>::default();
@@ -171,14 +220,20 @@ fn first_manifest() -> Manifest {
 }
 
 /// A stream in the making.
-struct Stream {
-    said: Vec<Said>,
-    state: BTreeMap<Key, Entity>,
+pub struct Stream {
+    /// Its inputs.
+    pub said: Vec<Said>,
+    /// What they leave.
+    pub state: BTreeMap<Key, Entity>,
     events: u64,
 }
 
 impl Stream {
-    fn record(clients: u64, rounds: u64) -> Result<Self> {
+    /// Records the stream of `clients` accounts with `rounds` deposits and withdrawals each.
+    ///
+    /// # Errors
+    /// The policy of the fixtures cannot be signed, or a saga does not end.
+    pub fn record(clients: u64, rounds: u64) -> Result<Self> {
         let mut stream = Self { said: Vec::new(), state: BTreeMap::new(), events: 0 };
         let policy = kit::policy().sign(&kit::policy_root()).context("the policy of the fixtures")?;
         stream.hear(Source::Operator, AccountsInput::Policy(policy));

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use anyhow::{Context as _, Result, bail};
 use custos_journal::{EmbeddedJournal, Journal, KafkaJournal, KafkaSettings, Provision};
 use custos_messages::{Keyring, Machine, ShardName};
-use custos_parts::{Kafka, start_kafka};
+use custos_parts::{Kafka, start_kafka_process};
 use custos_runtime::host::{HostSettings, run_host};
 use custos_runtime::metrics::Metrics;
 use custos_runtime::ops::Desk;
@@ -36,7 +36,7 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// The log that `wanted` names: `embedded`, `kafka` (started here), or `kafka:host:port` (used as it is).
+    /// The log that `wanted` names: `embedded`, `kafka` (a plain broker process, started here), or `kafka:host:port` (used as it is).
     ///
     /// # Errors
     /// It cannot be opened, started or provisioned.
@@ -48,9 +48,8 @@ impl Rig {
                 (Arc::new(journal), "embedded".to_owned(), None, (Some(folder), None))
             }
             None if wanted == "kafka" => {
-                let before = usage::brokers();
-                let kafka = start_kafka()?;
-                let broker = usage::brokers().difference(&before).next().copied();
+                let kafka = start_kafka_process()?;
+                let broker = kafka.process();
                 let journal = KafkaJournal::new(KafkaSettings::new(kafka.bootstrap(), "custos-bench"))?;
                 (Arc::new(journal), format!("kafka ({})", kafka.kind()), broker, (None, Some(kafka)))
             }
@@ -64,9 +63,12 @@ impl Rig {
         if !differences.is_empty() {
             bail!("the log is not as it must be: {}", differences.join("; "));
         }
-        for partition in 0..partitions {
-            let mut log = journal.acquire(Machine::Accounts, partition)?;
-            provision_shard(ShardName { machine: Machine::Accounts, partition }, &mut *log)?;
+        // The second is the floor's.
+        for machine in [Machine::Accounts, Machine::Treasury] {
+            for partition in 0..partitions {
+                let mut log = journal.acquire(machine, partition)?;
+                provision_shard(ShardName { machine, partition }, &mut *log)?;
+            }
         }
         let keyring = Arc::new(custos_testkit::keyring());
         Ok(Self { journal, name, partitions, keyring, broker, _held: held })

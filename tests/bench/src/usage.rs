@@ -1,6 +1,5 @@
 //! Processor time and memory of processes, as Linux tells them in `/proc`.
 
-use std::collections::BTreeSet;
 use std::fs;
 
 /// Milliseconds in a tick of `/proc/*/stat`: the kernel's interface fixes 100 ticks a second on every platform that it runs on.
@@ -16,20 +15,15 @@ pub fn processor_ms(pid: u32) -> u64 {
     ticks.saturating_mul(TICK_MS)
 }
 
+/// Milliseconds that the calling thread has spent on processors.
+pub fn own_thread_ms() -> u64 {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    text.split_whitespace().next().and_then(|nanos| nanos.parse::<u64>().ok()).unwrap_or(0) / 1_000_000
+}
+
 /// Bytes of this process in memory.
 pub fn resident_bytes() -> u64 {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
     pages.unwrap_or(0).saturating_mul(PAGE)
-}
-
-/// The Kafka brokers that run on this machine now.
-pub fn brokers() -> BTreeSet<u32> {
-    let Ok(folders) = fs::read_dir("/proc") else { return BTreeSet::new() };
-    let pids = folders.flatten().filter_map(|folder| folder.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|pid| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.split(|byte| *byte == 0).any(|word| word == b"kafka.Kafka")
-    })
-    .collect()
 }

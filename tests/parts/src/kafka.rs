@@ -76,8 +76,19 @@ fn launch() -> Result<Kafka, PartError> {
         let host = Host::Container { running, port };
         return Ok(Kafka { bootstrap: format!("127.0.0.1:{port}"), kind: format!("container {kind}"), host });
     }
-    let libs = fetched("CUSTOS_TEST_KAFKA_LIBS", "kafka-libs")
-        .ok_or(PartError::Missing("neither the Kafka image nor the broker's packages are on this machine"))?;
+    launch_process("neither the Kafka image nor the broker's packages are on this machine")
+}
+
+/// Starts a broker as a plain process of its Java packages, whatever else is there: for figures, which a container would blur.
+///
+/// # Errors
+/// [`PartError`] if the broker's packages or Java are not on this machine, or the broker does not start.
+pub fn start_kafka_process() -> Result<Kafka, PartError> {
+    launch_process("the broker's packages are not on this machine: `tests/containers/up.sh kafka-libs` fetches them")
+}
+
+fn launch_process(missing: &'static str) -> Result<Kafka, PartError> {
+    let libs = fetched("CUSTOS_TEST_KAFKA_LIBS", "kafka-libs").ok_or(PartError::Missing(missing))?;
     let (process, port) = Process::start(&libs)?;
     let host = Host::Process(Box::new(process));
     Ok(Kafka { bootstrap: format!("127.0.0.1:{port}"), kind: "plain broker process".to_owned(), host })
@@ -111,6 +122,15 @@ impl Kafka {
     #[must_use]
     pub fn kind(&self) -> &str {
         &self.kind
+    }
+
+    /// The broker's process, if it is a plain one that was started here.
+    #[must_use]
+    pub fn process(&self) -> Option<u32> {
+        match &self.host {
+            Host::Process(process) => Some(process.child.id()),
+            Host::External | Host::Container { .. } => None,
+        }
     }
 
     /// Kills the broker as a power cut would. Does nothing to a broker that the environment named.

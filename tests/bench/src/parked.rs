@@ -1,0 +1,144 @@
+//! What lies still: bytes of a live saga and of a permanent idempotency key of the accounts machine, and what a million parked sagas cost
+//! those that run.
+//!
+//! Bytes are the growth of this process's resident memory, so the allocator's own losses are in them. A live saga is a withdrawal that
+//! waits for its screening: its record, its timer in both orders, and its share of the tables.
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use custos_accounts::Accounts;
+use custos_accounts::state::{Entity, Finished, Key};
+use custos_domain::{Digest, SagaId};
+use custos_messages::Source;
+use custos_messages::accounts::{AccountsInput, OpenAccount, RequestWithdrawal};
+use custos_runtime::shard::{Memory, Overlay};
+use custos_saga::machine::{Cause, Machine as _, TimerChange, View};
+use custos_testkit as kit;
+use serde_json::{Value, json};
+
+use crate::machine::{Path, Said, Stream, context};
+use crate::usage;
+
+const BATCH: u64 = 1_000;
+/// Accounts over which parked sagas are spread.
+const ACCOUNTS: u64 = 1_000;
+/// Runs of the hot path; the fastest counts, because whatever disturbs a run makes it slower.
+const RUNS: usize = 7;
+
+/// Measures with `few` and with `many` sagas parked.
+///
+/// # Errors
+/// A saga does not start.
+pub fn measure(few: u64, many: u64, mut tell: impl FnMut(&Value) -> Result<()>) -> Result<()> {
+    let before = usage::resident_bytes();
+    let mut memory = Memory::<Accounts>::default();
+    park(&mut memory, 0..few)?;
+    let stream = Stream::record(200, 5)?;
+    let quiet = fastest(&mut memory, &stream);
+    park(&mut memory, few..many)?;
+    let grown = usage::resident_bytes().saturating_sub(before);
+    let busy = fastest(&mut memory, &stream);
+    tell(&json!({
+        "bench": "parked",
+        "what": Path::Records.about(),
+        "inputs": stream.said.len(),
+        "parked": [few, many],
+        "ns_per_input": [quiet, busy],
+        "slower_per_mille": busy.saturating_mul(1_000) / quiet.max(1),
+        "resident_bytes_per_live_saga": grown / many.max(1),
+    }))?;
+    drop(memory);
+    let before = usage::resident_bytes();
+    let mut memory = Memory::<Accounts>::default();
+    for number in 0..many {
+        let id = saga(number);
+        let finished = Finished { fingerprint: Digest::of(&number.to_be_bytes()), completed: true };
+        memory.entities.insert(Key::Finished(id), Entity::Finished(finished));
+    }
+    let grown = usage::resident_bytes().saturating_sub(before);
+    tell(&json!({ "bench": "keys", "keys": many, "resident_bytes": grown, "bytes_per_key": grown / many.max(1) }))
+}
+
+fn saga(number: u64) -> SagaId {
+    let account = kit::account(&format!("parked-{}", number % ACCOUNTS));
+    SagaId::derive(&account, "withdrawal", &number.to_be_bytes())
+}
+
+/// Starts sagas that nobody answers.
+fn park(memory: &mut Memory<Accounts>, numbers: std::ops::Range<u64>) -> Result<()> {
+    if memory.entities.is_empty() {
+        let policy = kit::policy().sign(&kit::policy_root())?;
+        apply(memory, vec![(Source::Operator, AccountsInput::Policy(policy))]);
+        for client in 0..ACCOUNTS {
+            let key = kit::key(&format!("parked-{client}"));
+            let account = kit::account(key.as_str());
+            apply(
+                memory,
+                vec![(Source::Gateway, AccountsInput::OpenAccount(OpenAccount { tenant: kit::tenant(), account, key }))],
+            );
+            if let Some(Entity::Account(account)) = memory.entities.get_mut(&Key::Account(account)) {
+                account.balances.entry(kit::asset("ETH")).or_default().available = kit::ether("100000000");
+            }
+        }
+    }
+    let (mut next, end) = (numbers.start, numbers.end);
+    while next < end {
+        let last = end.min(next.saturating_add(BATCH));
+        apply(memory, (next..last).map(request).collect());
+        next = last;
+    }
+    let live = memory.entities.keys().filter(|key| matches!(key, Key::Saga(_))).count();
+    ensure!(u64::try_from(live).ok() == Some(end), "{live} of {end} sagas are parked");
+    Ok(())
+}
+
+fn request(number: u64) -> Said {
+    let request = RequestWithdrawal {
+        account: kit::account(&format!("parked-{}", number % ACCOUNTS)),
+        key: kit::key(&format!("parked-{number}")),
+        fingerprint: Digest::of(&number.to_be_bytes()),
+        asset: kit::asset("ETH"),
+        amount: kit::ether("0.001"),
+        to: kit::address("shop"),
+        fee_max: kit::ether("0.01"),
+    };
+    (Source::Gateway, AccountsInput::RequestWithdrawal(request))
+}
+
+fn apply(memory: &mut Memory<Accounts>, batch: Vec<Said>) {
+    let mut overlay = Overlay::<Accounts>::default();
+    for (source, message) in batch {
+        let mut view = View::new(&memory.entities, &mut overlay.entities);
+        let effects = Accounts::apply(&mut view, Cause::Message { source, message }, &context());
+        for change in effects.timers {
+            match change {
+                TimerChange::Arm(id, due) => overlay.timers.insert(id, Some(due)),
+                TimerChange::Disarm(id) => overlay.timers.insert(id, None),
+            };
+        }
+    }
+    let (_, roots) = overlay.records(memory);
+    memory.merge(overlay, roots);
+}
+
+/// Nanoseconds per input of the fastest run of the stream, on accounts and sagas of its own beside what is parked.
+fn fastest(memory: &mut Memory<Accounts>, stream: &Stream) -> u64 {
+    let mut best = u64::MAX;
+    for _ in 0..RUNS {
+        let batches: Vec<Vec<Said>> = stream.said.chunks(1_000).map(<[Said]>::to_vec).collect();
+        let began = Instant::now();
+        batches.into_iter().for_each(|batch| apply(memory, batch));
+        let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        best = best.min(nanos / u64::try_from(stream.said.len()).unwrap_or(1).max(1));
+        forget(memory, stream);
+    }
+    best
+}
+
+/// What the stream left is taken out again, so that each run does the same.
+fn forget(memory: &mut Memory<Accounts>, stream: &Stream) {
+    for key in stream.state.keys().filter(|key| !matches!(key, Key::Policy | Key::House)) {
+        memory.entities.remove(key);
+    }
+}
