@@ -1,5 +1,5 @@
 //! The one front door for developers: `cargo xtask test`, `cargo xtask ci`, `cargo xtask bless`, `cargo xtask bench`,
-//! `cargo xtask chaos`.
+//! `cargo xtask chaos`, `cargo xtask simulate`.
 //!
 //! Invariants: what CI runs is what a developer runs; nothing is skipped without being named; a failure anywhere is a failure
 //! of the command. Deliberately absent: anything that the product needs at run time.
@@ -43,6 +43,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         what: Vec<String>,
     },
+    /// The whole system in one thread, from seeds: `--seeds N --from S`, or `--story --from S` for one of them in words.
+    Simulate {
+        /// Which seeds, and how; `--help` lists it.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        how: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -51,7 +57,8 @@ fn main() -> ExitCode {
         Task::Ci => gate::ci(),
         Task::Bless => bless::bless(),
         Task::Chaos(wish) => chaos::chaos(&wish),
-        Task::Bench { what } => bench(&what),
+        Task::Bench { what } => program("custos-bench", &what),
+        Task::Simulate { how } => program("custos-simulation", &how),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -77,10 +84,10 @@ fn cargo(arguments: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
-/// Standard output is the program's own, so that it can be piped.
-fn bench(what: &[String]) -> Result<bool> {
-    let mut bench = cargo(&["run", "--quiet", "--release", "--package", "custos-bench", "--"])?;
-    Ok(bench.args(what).status().context("the benchmarks did not start")?.success())
+/// Runs a program of the developers, optimised. Standard output is the program's own, so that it can be piped.
+fn program(package: &str, arguments: &[String]) -> Result<bool> {
+    let mut program = cargo(&["run", "--quiet", "--release", "--package", package, "--"])?;
+    Ok(program.args(arguments).status().with_context(|| format!("{package} did not start"))?.success())
 }
 
 /// Runs a command to its end, its output our own.

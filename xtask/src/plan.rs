@@ -21,6 +21,8 @@ pub enum Ring {
     Laws,
     /// The logs and the launchers of servers.
     Journals,
+    /// The whole system in one thread, from seeds.
+    Simulation,
     /// The services and the command.
     Services,
     /// The whole system.
@@ -29,7 +31,7 @@ pub enum Ring {
 
 impl Ring {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Rules, Self::Laws, Self::Journals, Self::Services, Self::EndToEnd];
+    pub const ALL: [Self; 6] = [Self::Rules, Self::Laws, Self::Journals, Self::Simulation, Self::Services, Self::EndToEnd];
 
     /// What it is called.
     pub const fn name(self) -> &'static str {
@@ -37,6 +39,7 @@ impl Ring {
             Self::Rules => "rules",
             Self::Laws => "laws",
             Self::Journals => "journals",
+            Self::Simulation => "simulation",
             Self::Services => "services",
             Self::EndToEnd => "e2e",
         }
@@ -46,7 +49,7 @@ impl Ring {
     pub const fn budget(self, long: bool) -> Duration {
         let seconds = match (self, long) {
             (Self::Rules, _) => 30,
-            (Self::Laws, false) => 180,
+            (Self::Laws, false) | (Self::Simulation, _) => 180,
             (Self::Laws, true) | (Self::Services, _) => 300,
             (Self::Journals, false) => 420,
             (Self::Journals, true) => 2400,
@@ -60,6 +63,7 @@ impl Ring {
         match folder {
             "tests/rules" => Self::Rules,
             "tests/e2e" => Self::EndToEnd,
+            "tests/simulation" => Self::Simulation,
             "shared/journal" | "tests/parts" => Self::Journals,
             "tests/fuzz" => Self::Laws,
             other if other.starts_with("shared/") || other.starts_with("orchestrator/") => Self::Laws,

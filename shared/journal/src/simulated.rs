@@ -153,6 +153,11 @@ impl SimulatedCluster {
         self.core.changed();
     }
 
+    /// From now on this goes wrong, instead of what the settings say.
+    pub fn set_faults(&self, faults: Faults) {
+        self.core.lock().set_faults(faults);
+    }
+
     /// Holds back the next request of this kind, whose sender hears nothing and repeats it.
     pub fn hold_next(&self, kind: RequestKind) {
         self.core.lock().hold_next(kind);

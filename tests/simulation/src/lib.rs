@@ -8,7 +8,16 @@
 //! Deliberately absent: sockets, threads, SQL, the encodings of Kafka and of chain nodes; other rings of tests have those.
 
 pub mod actor;
+pub mod catalogue;
 pub mod chance;
+pub mod clients;
 pub mod diary;
+pub mod ledger;
+pub mod oracle;
+pub mod process;
+pub mod profile;
+pub mod run;
 pub mod surroundings;
 pub mod time;
+pub mod town;
+pub mod world;

@@ -257,6 +257,10 @@ impl World {
         self.go_on();
     }
 
+    pub(super) const fn set_faults(&mut self, faults: super::Faults) {
+        self.settings.faults = faults;
+    }
+
     pub(super) fn hold_next(&mut self, kind: RequestKind) {
         self.to_hold.push(kind);
     }

@@ -1,0 +1,185 @@
+//! A whole installation: topics, policy, orchestrators and services, and who uses them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use custos_accounts::Accounts;
+use custos_chain::Chain;
+use custos_compliance::Compliance;
+use custos_journal::{Journal, JournalError, Provision, SimulatedCluster};
+use custos_messages::accounts::AccountsInput;
+use custos_messages::chain::ChainInput;
+use custos_messages::treasury::TreasuryInput;
+use custos_messages::{Keyring, Machine as Kind, Mail, Postmark, ShardName, SignedPolicy, Source};
+use custos_runtime::host::{Host, HostSettings, Inspect};
+use custos_runtime::metrics::Metrics;
+use custos_runtime::ops::Desk;
+use custos_runtime::pace::{Clock, Hands};
+use custos_runtime::serve::{ServeSettings, Serving, Work};
+use custos_runtime::service::Service;
+use custos_runtime::shard::{ShardSettings, provision_shard};
+use custos_runtime::standby::StandbySettings;
+use custos_saga::machine::Machine;
+use custos_treasury::Treasury;
+
+use crate::chance::Chance;
+use crate::diary::Diary;
+use crate::process::{Build, Part, Start};
+use crate::profile::Profile;
+
+/// Commands that a service deals with at the same time.
+const PARALLEL: usize = 16;
+
+/// Makes topics and shards, and publishes the policy.
+///
+/// # Errors
+/// The log refuses: nothing goes wrong with it yet.
+pub fn provision(
+    cluster: &SimulatedCluster,
+    keyring: &Keyring,
+    policy: &SignedPolicy,
+    partitions: u32,
+) -> Result<(), JournalError> {
+    let journal = cluster.process();
+    journal.provision(&Provision { partitions, gateways: 1, replication: 1 })?;
+    let appender = journal.appender()?;
+    for machine in Kind::ALL {
+        let mail = match machine {
+            Kind::Accounts => Mail::Accounts(AccountsInput::Policy(policy.clone())),
+            Kind::Treasury => Mail::Treasury(TreasuryInput::Policy(policy.clone())),
+            Kind::Chain => Mail::Chain(ChainInput::Policy(policy.clone())),
+        };
+        for partition in 0..partitions {
+            let mut log = journal.acquire(machine, partition)?;
+            provision_shard(ShardName { machine, partition }, &mut *log)
+                .map_err(|error| JournalError::Misconfigured(error.to_string()))?;
+            appender.append(mail.topic(), partition, mail.seal(keyring, Source::Operator, Postmark::default()))?;
+        }
+    }
+    Ok(())
+}
+
+/// A process that hosts all three machines. Its checkpoints, if it keeps any, are in a folder that outlives it.
+/// A file may have suffered meanwhile.
+pub fn orchestrator(
+    name: String,
+    profile: &Profile,
+    keyring: Arc<Keyring>,
+    checkpoints: Option<PathBuf>,
+    diary: Diary,
+) -> Build {
+    let profile = profile.clone();
+    let mut chance = Chance::new(profile.seed).fork(&name).fork("disk");
+    Box::new(move |start| {
+        if let Some(folder) = &checkpoints
+            && chance.once_in(2)
+            && damage(folder, &mut chance)
+        {
+            diary.sometimes("a checkpoint is damaged");
+        }
+        let shard = ShardSettings {
+            batch_records: profile.batch_records,
+            idle_wait: Duration::ZERO,
+            hold_time: Duration::ZERO,
+            ahead: profile.ahead,
+            interrupt: Some(Arc::clone(&start.interrupt)),
+            clock: start.clock.clone(),
+            hands: Hands::Own,
+            ..ShardSettings::new(name.clone())
+        };
+        let standby = |machine: Kind| StandbySettings {
+            follow: profile.follow,
+            checkpoints: checkpoints.as_ref().map(|folder| folder.join(machine.name())),
+            checkpoint_every: Duration::from_secs(5),
+            checkpoint_records: 20,
+            settle: Duration::ZERO,
+            clock: start.clock.clone(),
+            hands: Hands::Own,
+        };
+        let of = Hosting { start, name: &name, profile: &profile, keyring: &keyring, shard };
+        Ok(vec![
+            of.host::<Accounts>(custos_accounts::inspect, standby(Kind::Accounts))?,
+            of.host::<Treasury>(custos_treasury::inspect, standby(Kind::Treasury))?,
+            of.host::<Chain>(custos_chain::inspect, standby(Kind::Chain))?,
+        ])
+    })
+}
+
+/// Cuts a checkpoint short, or changes a byte of it. Whether there was one.
+fn damage(folder: &Path, chance: &mut Chance) -> bool {
+    let folder = folder.join(chance.pick(&Kind::ALL).map_or("", |machine| machine.name()));
+    let listed = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut files: Vec<PathBuf> = listed.collect();
+    files.sort();
+    let Some(path) = chance.pick(&files) else { return false };
+    let Ok(mut bytes) = std::fs::read(path) else { return false };
+    let place = chance.place(bytes.len());
+    if chance.coin() {
+        bytes.truncate(place);
+    } else if let Some(byte) = bytes.get_mut(place) {
+        *byte ^= 1;
+    }
+    std::fs::write(path, bytes).is_ok()
+}
+
+struct Hosting<'a> {
+    start: &'a Start,
+    name: &'a str,
+    profile: &'a Profile,
+    keyring: &'a Arc<Keyring>,
+    shard: ShardSettings,
+}
+
+impl Hosting<'_> {
+    fn host<M: Machine>(&self, inspect: Inspect<M>, standby: StandbySettings) -> Result<Box<dyn Part>, String> {
+        let settings = HostSettings::<M> {
+            journal: Arc::<custos_journal::SimulatedJournal>::clone(&self.start.journal),
+            keyring: Arc::clone(self.keyring),
+            member: self.name.to_owned(),
+            partitions: self.profile.partitions,
+            shard: self.shard.clone(),
+            standby,
+            metrics: Metrics::default(),
+            inspect,
+        };
+        let host = Host::open(settings, Desk::default()).map_err(|error| error.to_string())?;
+        Ok(Box::new(host))
+    }
+}
+
+/// A part that runs a service.
+///
+/// # Errors
+/// The log does not answer.
+pub fn serving<S: Service>(
+    service: S,
+    start: &Start,
+    keyring: &Arc<Keyring>,
+    partitions: u32,
+) -> Result<Box<dyn Part>, String>
+where
+    S::Command: Clone,
+{
+    let settings = ServeSettings {
+        journal: Arc::<custos_journal::SimulatedJournal>::clone(&start.journal),
+        keyring: Arc::clone(keyring),
+        partitions,
+        metrics: Metrics::default(),
+        work: Work::Own,
+        clock: Clock::clone(&start.clock),
+        parallel: PARALLEL,
+    };
+    let stop: Arc<AtomicBool> = Arc::clone(&start.stop);
+    let serving = Serving::open(Arc::new(service), settings, stop).map_err(|stop| stop.to_string())?;
+    Ok(Box::new(serving))
+}
+
+/// A process that screens, by this list.
+pub fn screener(list: PathBuf, keyring: Arc<Keyring>, partitions: u32) -> Build {
+    Box::new(move |start| {
+        let compliance = Compliance::open(vec![list.clone()]).map_err(|error| error.to_string())?;
+        Ok(vec![serving(compliance, start, &keyring, partitions)?])
+    })
+}
