@@ -1,5 +1,4 @@
-//! The one front door for developers: `cargo xtask test`, `cargo xtask ci`, `cargo xtask bless`, `cargo xtask bench`,
-//! `cargo xtask chaos`, `cargo xtask simulate`.
+//! The one front door for developers: `cargo xtask test`, `ci`, `bless`, `bench`, `chaos`, `simulate`, `soak`, `deny`.
 //!
 //! Invariants: what CI runs is what a developer runs; nothing is skipped without being named; a failure anywhere is a failure
 //! of the command. Deliberately absent: anything that the product needs at run time.
@@ -7,10 +6,12 @@
 
 mod bless;
 mod chaos;
+mod deny;
 mod gate;
 mod parts;
 mod plan;
 mod runner;
+mod soak;
 mod summary;
 mod tally;
 
@@ -49,6 +50,10 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         how: Vec<String>,
     },
+    /// Mixed load for a stated time; fails when memory, file handles or threads grow.
+    Soak(soak::Wish),
+    /// Licences, bans, sources and, where their database can be had, advisories of all dependencies.
+    Deny(deny::Wish),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +64,8 @@ fn main() -> ExitCode {
         Task::Chaos(wish) => chaos::chaos(&wish),
         Task::Bench { what } => program("custos-bench", &what),
         Task::Simulate { how } => program("custos-simulation", &how),
+        Task::Soak(wish) => soak::soak(&wish),
+        Task::Deny(wish) => deny::deny(&wish),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

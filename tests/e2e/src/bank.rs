@@ -7,13 +7,15 @@ use std::time::Duration;
 use alloy::primitives::Address;
 use anyhow::{Context, bail};
 use ed25519_dalek::{Signer, SigningKey};
-use reqwest::{Client, Method};
+use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
 
 use crate::ledger::{Balance, text};
 use crate::wait::{LONG, SHORT, until};
 
 const ANSWER: Duration = Duration::from_secs(40);
+/// The longest that one stream of events is listened to.
+const LISTEN: Duration = Duration::from_secs(3_600);
 
 /// A client of the gateway, or of several that stand for one bank: then each request goes to the next of them.
 #[derive(Clone, Debug)]
@@ -112,6 +114,16 @@ impl Bank {
             (200, body) => Ok(body),
             (status, body) => bail!("GET {path}: {status} {body}"),
         }
+    }
+
+    /// The stream of events after that of this number, as it comes.
+    ///
+    /// # Errors
+    /// The gateway is not reachable, or refuses.
+    pub async fn listen(&self, after: u64) -> anyhow::Result<Response> {
+        let request = self.client.get(format!("{}/v1/events/stream", self.door())).bearer_auth(&self.key);
+        let answer = request.header("Last-Event-ID", after.to_string()).timeout(LISTEN).send().await?;
+        Ok(answer.error_for_status()?)
     }
 
     /// Writes, and repeats under the same key until the outcome is known: the operation's or account's id, or a definite no.

@@ -114,6 +114,12 @@ impl Process {
         &self.name
     }
 
+    /// How the kernel calls it; none once it has ended and was waited for.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// What it has said on standard error so far.
     #[must_use]
     pub fn errors(&self) -> String {

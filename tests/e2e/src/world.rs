@@ -226,6 +226,13 @@ impl World {
         self.processes.get(name).map(|(process, _)| process).with_context(|| format!("no process `{name}`"))
     }
 
+    /// The running processes, and how the kernel calls them.
+    #[must_use]
+    pub fn pids(&self) -> Vec<(String, u32)> {
+        let processes = self.processes.iter();
+        processes.filter_map(|(name, (process, _))| Some((name.clone(), process.id()?))).collect()
+    }
+
     /// Takes the process out of the world, to stop or kill it.
     ///
     /// # Errors
