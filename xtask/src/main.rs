@@ -1,4 +1,4 @@
-//! The one front door for developers: `cargo xtask test`, `ci`, `bless`, `bench`, `chaos`, `simulate`, `soak`, `deny`.
+//! The one front door for developers: `cargo xtask test`, `ci`, `bless`, `bench`, `chaos`, `simulate`, `soak`, `deny` and `fuzz`.
 //!
 //! Invariants: what CI runs is what a developer runs; nothing is skipped without being named; a failure anywhere is a failure
 //! of the command. Deliberately absent: anything that the product needs at run time.
@@ -7,6 +7,7 @@
 mod bless;
 mod chaos;
 mod deny;
+mod fuzz;
 mod gate;
 mod parts;
 mod plan;
@@ -50,6 +51,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         how: Vec<String>,
     },
+    /// Decoders under libFuzzer, guided by coverage; the short runs are part of the tests.
+    Fuzz(fuzz::Wish),
     /// Mixed load for a stated time; fails when memory, file handles or threads grow.
     Soak(soak::Wish),
     /// Licences, bans, sources and, where their database can be had, advisories of all dependencies.
@@ -57,6 +60,9 @@ enum Task {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = fuzz::compiles() {
+        return code;
+    }
     let done = match Front::parse().task {
         Task::Test(wish) => runner::test(&wish),
         Task::Ci => gate::ci(),
@@ -64,6 +70,7 @@ fn main() -> ExitCode {
         Task::Chaos(wish) => chaos::chaos(&wish),
         Task::Bench { what } => program("custos-bench", &what),
         Task::Simulate { how } => program("custos-simulation", &how),
+        Task::Fuzz(wish) => fuzz::fuzz(&wish),
         Task::Soak(wish) => soak::soak(&wish),
         Task::Deny(wish) => deny::deny(&wish),
     };
