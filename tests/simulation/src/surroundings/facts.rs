@@ -16,7 +16,7 @@ pub struct Operation {
     pub ending: Option<Ending>,
     /// It waits for a human.
     pub parked: bool,
-    /// What its entries moved, debits positive.
+    /// What its entries moved on every book, debits positive.
     pub moved: BTreeMap<(LedgerAccount, AssetId), i128>,
 }
 
@@ -139,7 +139,9 @@ impl Facts {
         if let Some(before) = operation.ending.replace(ending.clone()) {
             return Err(format!("{saga} ended twice: {before:?}, then {ending:?}"));
         }
-        let moved: Vec<_> = operation.moved.iter().filter(|(_, net)| **net != 0).collect();
+        // What a call that reverted cost is the house's: gas against custody.
+        let clients = |ledger: &LedgerAccount| matches!(ledger, LedgerAccount::Client { .. });
+        let moved: Vec<_> = operation.moved.iter().filter(|((ledger, _), net)| clients(ledger) && **net != 0).collect();
         if matches!(ending, Ending::Refused(_)) && !moved.is_empty() {
             return Err(format!("{saga} was refused, and moved {moved:?}"));
         }

@@ -9,8 +9,8 @@ use super::block::{Block, Coin, Mined, Paused, Pays, State, Terms, Tx};
 use super::node::{Lie, NodeView};
 use super::pool::Pool;
 
-/// How deep a block is looked for in what a node shows: more than any rule of finality asks.
-const DEPTH_SHOWN: u64 = 16;
+/// How deep a block is counted in what a node shows: more than any rule of finality asks.
+const DEPTH_COUNTED: u64 = 16;
 /// Gas that outsiders offer.
 const OUTSIDE_FEE: u128 = 1 << 60;
 
@@ -315,11 +315,14 @@ impl Network {
         let count = nodes.len();
         let Some(view) = nodes.get_mut(node) else { return };
         view.follow(head, blocks);
-        for (depth, block) in (1_u64..=DEPTH_SHOWN).zip(view.newest_first()) {
+        for (depth, block) in (1_u64..).zip(view.newest_first()) {
             let depths = shown.entry(block.hash).or_insert_with(|| vec![0; count]);
-            if let Some(known) = depths.get_mut(node) {
-                *known = depth.max(*known);
+            let Some(known) = depths.get_mut(node) else { return };
+            // Below a block that was counted to the end all are: a node may show many new ones at once, so depth alone does not tell.
+            if *known >= DEPTH_COUNTED {
+                return;
             }
+            *known = depth.max(*known);
         }
     }
 
