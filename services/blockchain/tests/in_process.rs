@@ -33,7 +33,7 @@ impl Tower<RequestPacket> for Direct {
 
     fn call(&mut self, asked: RequestPacket) -> Self::Future {
         let request = asked.as_single().expect("one request at a time");
-        let params: serde_json::Value = request.params().map(|text| serde_json::from_str(text.get()).unwrap()).unwrap();
+        let params: serde_json::Value = serde_json::from_str(request.params().expect("parameters").get()).expect("JSON");
         let answer = self.0.ask(json!({ "jsonrpc": "2.0", "id": 0, "method": request.method(), "params": params }));
         let answer: Result<Response, _> = serde_json::from_value(answer);
         let answer = answer.map(|answer| ResponsePacket::Single(Response { id: request.id().clone(), ..answer }));
@@ -42,7 +42,7 @@ impl Tower<RequestPacket> for Direct {
 }
 
 fn adapter(dev: &Arc<DevChain>, number: u64) -> Adapter {
-    let name = NodeName::new("a").unwrap();
+    let name = NodeName::new("a").expect("a name");
     let config = BlockchainConfig {
         chains: vec![ChainConfig {
             chain: chain(),

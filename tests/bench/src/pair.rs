@@ -83,7 +83,8 @@ pub fn measure(
 fn row(in_flight: u64, pairs: &[Pair]) -> String {
     let of =
         |pick: fn(&Level) -> u64, side: fn(&Pair) -> &Level| median(pairs.iter().map(|pair| pick(side(pair))).collect());
-    let (product, floor): (fn(&Pair) -> &Level, fn(&Pair) -> &Level) = (|pair| &pair.product, |pair| &pair.floor);
+    let product: fn(&Pair) -> &Level = |pair| &pair.product;
+    let floor: fn(&Pair) -> &Level = |pair| &pair.floor;
     format!(
         "{in_flight:>5} in flight: product {}/s p50 {} us p99 {} us; floor {}/s p50 {} us p99 {} us; per second {}, p50 {} of the \
          floor's (each round: {})",

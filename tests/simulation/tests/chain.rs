@@ -1,5 +1,8 @@
 //! The chain model against the development chain, which executes for real: the adapter's own questions, and the same answers.
 
+#![expect(clippy::print_stdout, reason = "what was compared is what a reader of the test's output wants")]
+#![expect(clippy::unwrap_used, reason = "a test ends where something fails that cannot")]
+
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! What every change must survive: the first seeds, and some of them twice.
 
+#![expect(clippy::print_stdout, reason = "what a run met is what a reader of the test's output wants")]
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use custos_simulation::diary::Telling;

@@ -85,7 +85,7 @@ fn treasury_inputs() -> Vec<custos_messages::treasury::TreasuryInput> {
 fn held<M: Machine>(inputs: Vec<M::Input>) -> Vec<Vec<u8>> {
     let (mut base, mut at) = (std::collections::BTreeMap::new(), 1_790_000_000_000);
     for message in inputs {
-        let mut overlay = std::collections::BTreeMap::new();
+        let mut overlay = custos_saga::machine::Touched::default();
         at += 1;
         let context = Context { at: Timestamp(at), partition: 0, partitions: 1, logic: M::LOGIC };
         let source =

@@ -149,9 +149,9 @@ pub fn follow(house: &House, network: &SharedNetwork, process: &Process) -> Opti
     };
     let nodes: Nodes = house.nodes(network);
     let all = followers(&nodes, &settings).ok()?;
-    let named = all.into_iter().map(|follower| {
+    let named = all.into_iter().map(|follower| -> Box<dyn Actor> {
         let (name, diary) = (follower.name(), process.diary.clone());
-        Box::new(Following { name, follower, diary }) as Box<dyn Actor>
+        Box::new(Following { name, follower, diary })
     });
     Some(named.collect())
 }

@@ -76,7 +76,6 @@ pub struct SharedFacts(Arc<Mutex<Facts>>);
 
 impl SharedFacts {
     /// The facts, for as long as they are held.
-    #[must_use]
     pub fn lock(&self) -> MutexGuard<'_, Facts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -139,7 +139,7 @@ impl House {
             chains: vec![ChainConfig {
                 chain: chain(),
                 number: CHAIN_NUMBER,
-                nodes: NODES.map(|name| node(name)).to_vec(),
+                nodes: NODES.map(node).to_vec(),
                 start_block: 1,
                 poll: POLL,
                 request_timeout: Duration::from_secs(10),

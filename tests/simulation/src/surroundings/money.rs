@@ -231,7 +231,8 @@ impl MoneyOracle {
         let highest =
             here.iter().fold((0, 0), |most: (u128, u128), known| (most.0.max(known.fees.0), most.1.max(known.fees.1)));
         let raised = |old: u128, new: u128| new.saturating_mul(100) >= old.saturating_mul(110);
-        if !here.is_empty() && !(raised(highest.0, tx.max_fee) && raised(highest.1, tx.tip)) {
+        let both_raised = raised(highest.0, tx.max_fee) && raised(highest.1, tx.tip);
+        if !here.is_empty() && !both_raised {
             self.diary.violation(format!("{} is signed again without a higher fee, at nonce {}", signed.intent, tx.nonce));
         }
         here.push(LetOut { intent: signed.intent, fees: (tx.max_fee, tx.tip), tx: tx.hash });

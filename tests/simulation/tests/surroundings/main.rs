@@ -1,6 +1,8 @@
 //! Money on a quiet log: whatever the chain, the bank and somebody inside do, the books are the chain at the end; and each defence
 //! that is taken away is missed.
 
+#![expect(clippy::print_stdout, reason = "what a run met is what a reader of the test's output wants")]
+
 mod world;
 
 use std::collections::BTreeMap;

@@ -72,7 +72,6 @@ impl SharedNetwork {
     }
 
     /// The network, for as long as it is held.
-    #[must_use]
     pub fn lock(&self) -> MutexGuard<'_, Network> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
