@@ -1,8 +1,9 @@
 //! The host of a machine: joins the machine's group, runs each shard that it is given (on a thread, or in its own turns), and gives
 //! shards up in time.
 //!
-//! Invariants: membership only assigns, the log fences. A fenced shard is taken again only under a newer assignment; an
-//! undecided one is taken over again at once; one that cannot be taken over stands still, pages, and does not disturb the others.
+//! Invariants: membership only assigns, the log fences. A fenced shard is taken again under a newer assignment, or when the one that it
+//! was held under has stood for long; an undecided one is taken over again at once; one that cannot be taken over stands still, pages,
+//! and does not disturb the others.
 
 mod holding;
 

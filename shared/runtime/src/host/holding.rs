@@ -1,13 +1,13 @@
 //! One shard in the hands of a host: taken over, run, and taken over again, turn by turn, until it is given up.
 //!
-//! Invariants: an undecided shard is taken over again after a short pause; a fenced one is not; one that cannot be taken over stands
-//! still, pages, and waits to be given up.
+//! Invariants: an undecided shard is taken over again after a short pause; a fenced one only once its assignment has stood for so long
+//! that the group would have said otherwise; one that cannot be taken over stands still, pages, and waits to be given up.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use custos_messages::{ShardName, Source};
 use custos_saga::machine::Machine;
@@ -18,6 +18,11 @@ use crate::ops::{Answer, Desk, Fact};
 use crate::pace::Turn;
 use crate::shard::{Condition, HeadStart, Identity, Progress, Question, Running, ShardContext, ShardStop, chain};
 use crate::standby::Handover;
+
+/// How long the assignment of a fenced shard must stand before it is taken over again: well above a session of the group, within which
+/// a host whose shard was given to another learns of it. Without an end a shard that nobody else has would lie idle: a late request
+/// of a producer's own beginning fences it, and no newer assignment follows.
+const FENCED: Duration = Duration::from_secs(20);
 
 /// A shard that a host holds.
 pub(super) struct Holding<M: Machine> {
@@ -30,6 +35,8 @@ pub(super) struct Holding<M: Machine> {
     stop: Arc<AtomicBool>,
     running: Option<Box<Running<M>>>,
     stands_still: bool,
+    /// Fenced, and not to be taken over before.
+    fenced_until: Option<Instant>,
 }
 
 /// What a holding says after one turn.
@@ -51,9 +58,19 @@ impl<M: Machine> Holding<M> {
     ) -> Self {
         let shard = ShardName { machine: M::KIND, partition };
         let metrics = settings.metrics.shard(shard);
-        metrics.owned(true);
         desk.show(shard, progress.clone());
-        Self { settings, desk, shard, handover, metrics, progress, stop, running: None, stands_still: false }
+        Self {
+            settings,
+            desk,
+            shard,
+            handover,
+            metrics,
+            progress,
+            stop,
+            running: None,
+            stands_still: false,
+            fenced_until: None,
+        }
     }
 
     /// Raised when it must be given up.
@@ -66,7 +83,8 @@ impl<M: Machine> Holding<M> {
         if self.stop.load(Ordering::Acquire) {
             return Held::Over;
         }
-        if self.stands_still {
+        let fenced = self.fenced_until.is_some_and(|until| self.settings.shard.clock.now() < until);
+        if self.stands_still || fenced {
             return Held::On(Turn::Wait(LOOK));
         }
         // A machine that panics would panic again on the same input: the shard stands still and pages, like any other halt.
@@ -81,6 +99,8 @@ impl<M: Machine> Holding<M> {
         if let Some(running) = &mut self.running {
             return running.step();
         }
+        self.fenced_until = None;
+        self.metrics.owned(true);
         self.running = Some(Box::new(Running::open(self.context())?));
         Ok(Turn::Again)
     }
@@ -92,8 +112,11 @@ impl<M: Machine> Holding<M> {
         match stop {
             ShardStop::Released => Held::Over,
             ShardStop::Fenced(error) => {
-                tracing::warn!(%shard, error = %chain(error), "another owner has the shard; waiting for a newer assignment");
-                Held::Over
+                tracing::warn!(%shard, error = %chain(error), "the shard is fenced; waiting for what the group says of it");
+                self.fenced_until = Some(self.settings.shard.clock.now() + FENCED);
+                self.metrics.owned(false);
+                self.progress.become_condition(Condition::TakingOver);
+                Held::On(Turn::Wait(LOOK))
             }
             ShardStop::TakeOver(error) => {
                 tracing::warn!(%shard, error = %chain(error), "taking the shard over again");
