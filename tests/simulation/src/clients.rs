@@ -3,7 +3,7 @@
 //! It says each thing again until it knows that it was heard, with the same key; some things it says twice on purpose, and some with a
 //! key that was used before. A world with it alone is small and quick, and lives from what crosses between shards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use custos_domain::{AccountId, Amount, Digest, SagaId};
@@ -42,6 +42,8 @@ pub struct Clients {
     opened: u64,
     next_at: Duration,
     funded: bool,
+    /// Accounts to which a deposit was sent.
+    deposited: BTreeSet<AccountId>,
     waiting: BTreeMap<[u8; 16], Wish>,
     answers: BTreeMap<SagaId, bool>,
     /// A key that is to be used again, with another body.
@@ -81,6 +83,7 @@ impl Clients {
             opened,
             next_at,
             funded: false,
+            deposited: BTreeSet::new(),
             waiting,
             answers,
             used: None,
@@ -119,10 +122,13 @@ impl Clients {
         self.opened = self.opened.saturating_add(1);
         let open = OpenAccount { tenant: tenant(), account: account(&name), key: key(&name) };
         self.ask(Wish { input: AccountsInput::OpenAccount(open), asked_at: Duration::ZERO, saga: None, other: false });
-        self.deposit(account(&name));
     }
 
+    /// Nobody pays to an account before its bank knows that there is one: its addresses are handed out later still.
     fn deposit(&mut self, account: AccountId) {
+        if !self.deposited.insert(account) {
+            return;
+        }
         self.number = self.number.saturating_add(1);
         let deposit = Deposit {
             chain: chain(),
@@ -193,6 +199,9 @@ impl Clients {
 
     /// An answer never changes, and a key that was used stays used.
     fn answered(&mut self, wish: &Wish, outcome: &Outcome) {
+        if let Outcome::Accepted { subject: Subject::Account(account), .. } = outcome {
+            self.deposit(*account);
+        }
         let accepted = matches!(outcome, Outcome::Accepted { subject: Subject::Operation(_), .. });
         let Some(saga) = wish.saga else { return };
         if wish.other {
