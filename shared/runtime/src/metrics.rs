@@ -139,6 +139,15 @@ impl ShardGauges {
     }
 }
 
+/// A shard that is counted among those which this process runs.
+pub struct Owned(Gauge);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// The metrics of one shard.
 #[derive(Clone)]
 pub struct ShardMetrics {
@@ -257,10 +266,12 @@ impl ShardMetrics {
         self.metrics.takeover_seconds.get_or_create(&label).observe(took.as_secs_f64());
     }
 
-    /// The shard is held, or no longer.
-    pub fn owned(&self, held: bool) {
+    /// Counts the shard as one that this process runs, for as long as the value lives.
+    #[must_use]
+    pub fn own(&self) -> Owned {
         let gauge = self.metrics.shards_owned.get_or_create(&MachineLabel { machine: self.shard.machine.name() }).clone();
-        let _ = if held { gauge.inc() } else { gauge.dec() };
+        gauge.inc();
+        Owned(gauge)
     }
 
     /// Where the shard stands now.

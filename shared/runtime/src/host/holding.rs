@@ -13,7 +13,7 @@ use custos_messages::{ShardName, Source};
 use custos_saga::machine::Machine;
 
 use super::{HostSettings, Inspect, LOOK, PAUSE};
-use crate::metrics::ShardMetrics;
+use crate::metrics::{Owned, ShardMetrics};
 use crate::ops::{Answer, Desk, Fact};
 use crate::pace::Turn;
 use crate::shard::{Condition, HeadStart, Identity, Progress, Question, Running, ShardContext, ShardStop, chain};
@@ -34,6 +34,8 @@ pub(super) struct Holding<M: Machine> {
     progress: Progress,
     stop: Arc<AtomicBool>,
     running: Option<Box<Running<M>>>,
+    /// From the first attempt to take it over until it is fenced or given up.
+    owned: Option<Owned>,
     stands_still: bool,
     /// Fenced, and not to be taken over before.
     fenced_until: Option<Instant>,
@@ -68,6 +70,7 @@ impl<M: Machine> Holding<M> {
             progress,
             stop,
             running: None,
+            owned: None,
             stands_still: false,
             fenced_until: None,
         }
@@ -100,7 +103,7 @@ impl<M: Machine> Holding<M> {
             return running.step();
         }
         self.fenced_until = None;
-        self.metrics.owned(true);
+        self.owned.get_or_insert_with(|| self.metrics.own());
         self.running = Some(Box::new(Running::open(self.context())?));
         Ok(Turn::Again)
     }
@@ -114,7 +117,7 @@ impl<M: Machine> Holding<M> {
             ShardStop::Fenced(error) => {
                 tracing::warn!(%shard, error = %chain(error), "the shard is fenced; waiting for what the group says of it");
                 self.fenced_until = Some(self.settings.shard.clock.now() + FENCED);
-                self.metrics.owned(false);
+                self.owned = None;
                 self.progress.become_condition(Condition::TakingOver);
                 Held::On(Turn::Wait(LOOK))
             }
@@ -165,7 +168,6 @@ impl<M: Machine> Drop for Holding<M> {
             self.metrics.halted(false);
         }
         self.desk.hide(self.shard);
-        self.metrics.owned(false);
         if let Some(handover) = &self.handover {
             handover.release(self.shard.partition);
         }

@@ -178,6 +178,19 @@ fn where_a_shard_stands_and_why_can_be_seen_from_outside_also_when_it_stands_sti
 }
 
 #[test]
+fn a_shard_is_counted_as_held_until_it_is_fenced_or_given_up_and_once_only() {
+    let stage = Stage::new();
+    let host = host(&stage, "only");
+    until("both are held", || shows(&stage.metrics, "custos_shards_owned", |shards| shards == 2));
+    let rival = stage.journal.acquire(Machine::Accounts, 0).unwrap();
+    stage.put(0, "event");
+    until("the first is fenced", || shows(&stage.metrics, "custos_shards_owned", |shards| shards == 1));
+    host.end();
+    assert!(shows(&stage.metrics, "custos_shards_owned", |shards| shards == 0), "{}", stage.metrics.text());
+    drop(rival);
+}
+
+#[test]
 fn the_group_is_told_how_far_each_shard_has_come() {
     let stage = Stage::new();
     stage.put(0, "event");

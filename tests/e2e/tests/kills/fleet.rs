@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use custos_e2e::{CONFIRMATIONS, Chance, Part, Process, World, host_ms};
 use tokio::time::Instant;
 
-use crate::moment::{Moment, Point, has_come};
+use crate::moment::{Moment, Point, has_come, seen};
 
 /// The longest that is waited before a kill at a random moment, in milliseconds.
 const MOMENT_MS: u64 = 900;
@@ -17,6 +17,8 @@ const POINT_WITHIN: Duration = Duration::from_secs(30);
 /// The same, where that needs several services, each of which may first have to notice that another is gone.
 const LATE_WITHIN: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_millis(5);
+/// How long after a block another one is mined, where a payment is to be seen in one.
+const BLOCK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long what was killed may stay away, in milliseconds: longer than a session of the log's groups, so that others take over.
 const AWAY_MS: u64 = 9_000;
@@ -107,6 +109,7 @@ impl Fleet {
         let (limit, blocks) = match &moment {
             Moment::Random | Moment::Point(_) => (drawn, 0),
             Moment::Step(_) => (STEP_WITHIN, 0),
+            Moment::Seen => return self.reached_a_block(world, begun).await,
             Moment::Mined => (LATE_WITHIN, 1),
             Moment::Final => (LATE_WITHIN, CONFIRMATIONS),
         };
@@ -118,6 +121,22 @@ impl Fleet {
                     tokio::time::sleep(drawn).await;
                 }
                 return Ok(moment);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(Moment::Random)
+    }
+
+    /// Mines until a payment was seen in a block: no other block follows, so that it stays not final.
+    async fn reached_a_block(&self, world: &World, begun: Instant) -> anyhow::Result<Moment> {
+        let mut mined: Option<Instant> = None;
+        while begun.elapsed() < LATE_WITHIN && self.standing().is_empty() {
+            if seen(world).await {
+                return Ok(Moment::Seen);
+            }
+            if mined.is_none_or(|mined| mined.elapsed() > BLOCK_EVERY) && has_come(world, &Moment::Seen).await {
+                world.chain.mine(1).await?;
+                mined = Some(Instant::now());
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -236,6 +255,11 @@ impl Fleet {
             self.kills.iter().filter(drawn).count()
         };
         self.targets.iter().map(of_part).min().unwrap_or_default()
+    }
+
+    /// Whether a moment that must not be missing has not come yet.
+    pub fn lacks_a_moment(&self) -> bool {
+        !self.wanted.is_empty()
     }
 
     /// How often a process was killed at a point whose name begins so.

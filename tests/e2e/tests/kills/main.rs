@@ -40,6 +40,8 @@ impl Extent {
 
 /// One round in so many has a withdrawal that officers must approve.
 const APPROVED_EVERY: usize = 3;
+/// After so many rounds no moment is waited for any more: what was not met is told at the end.
+const MOMENTS: usize = 60;
 /// The most attempts to kill a process at a point.
 const INSIST: usize = 40;
 
@@ -47,9 +49,11 @@ async fn nothing_is_lost_or_paid_twice(world: &mut World, processes: &[(String, 
     let (begun, extent) = (Instant::now(), Extent::wanted());
     let mut stream = Stream::open(world, APPROVED_EVERY).await?;
     let mut fleet = Fleet::of(world, processes, Chance::from_environment()?)?;
-    while fleet.killed_least() < extent.times {
+    let mut rounds = 0;
+    while fleet.killed_least() < extent.times || (fleet.lacks_a_moment() && rounds < MOMENTS) {
         stream.flow(world).await?;
         fleet.kill_some(world).await?;
+        rounds += 1;
     }
     for (part, point) in [(Part::Wallet, GUARD_RECORDED), (Part::Accounts, OPEN_TRANSACTION)] {
         for _ in 0..INSIST {

@@ -41,8 +41,10 @@ pub enum Moment {
     Random,
     /// As soon as an operation was seen at this step.
     Step(&'static str),
-    /// While payments are in a block that is not final.
+    /// Right after payments came into a block.
     Mined,
+    /// As soon as a payment was seen in a block that is not final.
+    Seen,
     /// While blocks with payments become final.
     Final,
     /// While it stands still at a point of its own.
@@ -61,15 +63,16 @@ pub struct Point {
 impl Moment {
     /// Moments that must not be missing, whatever is drawn.
     pub fn wanted() -> Vec<Self> {
-        vec![Self::Step("approve"), Self::Final, Self::Mined]
+        vec![Self::Step("approve"), Self::Final, Self::Mined, Self::Seen]
     }
 
     /// Four of ten are wholly random.
     pub fn draw(chance: &mut Chance) -> Self {
         match chance.below(20) {
             0..8 => Self::Random,
-            8..11 => Self::Mined,
-            11..14 => Self::Final,
+            8..10 => Self::Mined,
+            10..12 => Self::Seen,
+            12..14 => Self::Final,
             _ => chance.of(&STANDING).map_or(Self::Random, Self::Step),
         }
     }
@@ -79,7 +82,8 @@ impl Moment {
         match self {
             Self::Random => "at a random moment".to_owned(),
             Self::Step(step) => format!("an operation seen at {step}"),
-            Self::Mined => "payments in a block, not final".to_owned(),
+            Self::Mined => "payments came into a block".to_owned(),
+            Self::Seen => "a payment seen in a block, not final".to_owned(),
             Self::Final => "blocks with payments become final".to_owned(),
             Self::Point(name) => match name.split_once(':') {
                 Some((_, step)) => format!("inside the transaction of {step}"),
@@ -115,15 +119,31 @@ impl Point {
 /// Whether the moment has come, as far as the door can tell.
 pub async fn has_come(world: &World, moment: &Moment) -> bool {
     match moment {
-        Moment::Step(step) => stands(world, "", step).await,
-        Moment::Mined | Moment::Final => stands(world, "&kind=withdrawal", "await-finality").await,
+        Moment::Step(step) => !at(world, "", step).await.is_empty(),
+        Moment::Mined | Moment::Seen | Moment::Final => !at(world, "&kind=withdrawal", "await-finality").await.is_empty(),
         Moment::Random | Moment::Point(_) => false,
     }
 }
 
-async fn stands(world: &World, which: &str, step: &str) -> bool {
+/// Whether a payment is in a block and not final, as far as the door can tell.
+pub async fn seen(world: &World) -> bool {
+    for id in at(world, "&kind=withdrawal", "await-finality").await {
+        let withdrawal = tokio::time::timeout(ANSWER, world.bank.withdrawal(&id)).await;
+        if let Ok(Ok(withdrawal)) = withdrawal
+            && withdrawal.pointer("/payment/status").and_then(Value::as_str) == Some("seen")
+        {
+            return true;
+        }
+    }
+    false
+}
+
+/// The operations at this step; none where the door does not answer.
+async fn at(world: &World, which: &str, step: &str) -> Vec<String> {
     let path = format!("/operations?status=running&limit=200{which}");
-    let Ok(Ok(page)) = tokio::time::timeout(ANSWER, world.bank.get(&path)).await else { return false };
-    let at = |operation: &Value| operation.pointer("/metadata/step").and_then(Value::as_str) == Some(step);
-    page.get("items").and_then(Value::as_array).is_some_and(|items| items.iter().any(at))
+    let Ok(Ok(page)) = tokio::time::timeout(ANSWER, world.bank.get(&path)).await else { return Vec::new() };
+    let Some(items) = page.get("items").and_then(Value::as_array) else { return Vec::new() };
+    let stands = |operation: &&Value| operation.pointer("/metadata/step").and_then(Value::as_str) == Some(step);
+    let ids = items.iter().filter(stands).filter_map(|operation| operation.get("id")?.as_str());
+    ids.map(str::to_owned).collect()
 }
