@@ -4,6 +4,7 @@
 //! the configuration.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 use clap::Args;
@@ -16,6 +17,9 @@ use crate::config::{Config, LogChoice};
 use crate::provision::shard_of;
 use crate::stage::open_journal;
 use crate::{ConfigArgs, say};
+
+/// How long the owner may take to answer: what hangs does not.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 pub struct SagaArgs {
@@ -36,7 +40,7 @@ pub async fn run(args: SagaArgs) -> anyhow::Result<ExitCode> {
         None => (place(&args.subject, config.provision.partitions)?, args.subject.as_str()),
     };
     let address = owner(&config, shard).await?;
-    let facts = ask_owner(&address, shard, asked).await?;
+    let facts = ask_owner(&address, shard, asked, PATIENCE).await?;
     if facts.is_empty() {
         say(&format!("{shard} (owned by {address}) does not know {}", args.subject));
         return Ok(ExitCode::FAILURE);

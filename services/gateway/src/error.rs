@@ -99,12 +99,6 @@ pub enum BooksError {
         #[source]
         source: AskError,
     },
-    /// It did not answer in time.
-    #[error("the balances of {chain} did not come in time")]
-    TimedOut {
-        /// The chain.
-        chain: ChainId,
-    },
     /// A sum does not fit.
     #[error("a sum of the books does not fit into 128 bits")]
     Sum(#[source] custos_domain::AmountError),

@@ -182,10 +182,8 @@ async fn held(
     let mut all = Amount::ZERO;
     for some in ours.chunks(AT_ONCE) {
         let holdings: Vec<Holding> = some.iter().map(|address| Holding { address: *address, contract }).collect();
-        let answer = tokio::time::timeout(PATIENCE, ask_balances(blockchain, chain, &block.hash, &holdings)).await;
-        let amounts = answer
-            .map_err(|_| BooksError::TimedOut { chain: chain.clone() })?
-            .map_err(|source| BooksError::Ask { chain: chain.clone(), source })?;
+        let answer = ask_balances(blockchain, chain, &block.hash, &holdings, PATIENCE).await;
+        let amounts = answer.map_err(|source| BooksError::Ask { chain: chain.clone(), source })?;
         for amount in amounts {
             all = all.plus(amount)?;
         }

@@ -40,6 +40,7 @@ const RULES: &[(&str, Rule)] = &[
     ("header first and manifest last, in each transaction", header_first_and_manifest_last),
     ("no manifest is written when an output was refused", no_manifest_after_a_refused_output),
     ("topics that differ are named", differences_are_named),
+    ("a partition that is not there is not waited for", what_is_not_there_is_not_waited_for),
     ("a reader never falls back to another offset", reader_never_falls_back),
     ("what a member notes becomes the offset of its group", notes_become_offsets),
     ("a broker that was killed loses nothing", killed_broker_loses_nothing),
@@ -321,6 +322,16 @@ fn differences_are_named(kafka: &mut Kafka) -> Outcome {
     let lines = larger.provision(&contract::PROVISION)?;
     assert_eq!(lines.len(), Topic::ALL.len(), "{lines:?}");
     assert!(lines.iter().all(|line| line.contains("max.message.bytes")), "{lines:?}");
+    Ok(())
+}
+
+fn what_is_not_there_is_not_waited_for(kafka: &mut Kafka) -> Outcome {
+    let journal = journal(kafka)?;
+    for topic in [INBOX, STATE, Topic::Events] {
+        let refused = journal.bounds(topic, 9);
+        let Err(error) = &refused else { return Err(format!("{topic:?} has {refused:?}").into()) };
+        assert_eq!(error.remedy(), Remedy::Halt, "{error}");
+    }
     Ok(())
 }
 

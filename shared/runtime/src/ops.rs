@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use custos_domain::{Amount, BlockHash, ChainId, EthAddress};
 use custos_messages::{Machine, ShardName};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Response, Status};
 
 use crate::shard::{Progress, Standing};
 use crate::wire::ops::chains_client::ChainsClient;
@@ -157,6 +159,12 @@ pub enum AskError {
         #[source]
         source: tonic::transport::Error,
     },
+    /// It is there and says nothing: it hangs, or is far too busy.
+    #[error("the owner at {address} does not answer in time")]
+    Silent {
+        /// Its address.
+        address: String,
+    },
     /// The owner does not answer this.
     #[error("the owner at {address} answers: {message}")]
     Refused {
@@ -167,39 +175,51 @@ pub enum AskError {
     },
 }
 
+/// A connection to `address` on which nothing takes longer than `within`: a process that hangs still accepts connections.
+async fn channel(address: &str, within: Duration) -> Result<Channel, AskError> {
+    let unreachable = |source| AskError::Unreachable { address: address.to_owned(), source };
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(unreachable)?;
+    endpoint.connect_timeout(within).timeout(within).connect().await.map_err(unreachable)
+}
+
+/// What an answer that is none means.
+fn refused(address: &str, status: &Status) -> AskError {
+    let address = address.to_owned();
+    match status.code() {
+        Code::Cancelled | Code::DeadlineExceeded => AskError::Silent { address },
+        _ => AskError::Refused { address, message: status.message().to_owned() },
+    }
+}
+
 /// Asks the owner at `address` (host:port) what `shard` knows about `subject`; empty when nothing. About the empty subject it says
 /// where the shard itself stands, and why.
 ///
 /// # Errors
-/// The owner cannot be reached, or does not own the shard any more.
-pub async fn ask_owner(address: &str, shard: ShardName, subject: &str) -> Result<Vec<Fact>, AskError> {
-    let unreachable = |source| AskError::Unreachable { address: address.to_owned(), source };
-    let mut client = ShardsClient::connect(format!("http://{address}")).await.map_err(unreachable)?;
+/// The owner cannot be reached, does not answer `within` this time, or does not own the shard any more.
+pub async fn ask_owner(address: &str, shard: ShardName, subject: &str, within: Duration) -> Result<Vec<Fact>, AskError> {
+    let mut client = ShardsClient::new(channel(address, within).await?);
     let request = DescribeRequest {
         machine: shard.machine.name().to_owned(),
         partition: shard.partition,
         subject: subject.to_owned(),
     };
-    let reply = client
-        .describe(request)
-        .await
-        .map_err(|status| AskError::Refused { address: address.to_owned(), message: status.message().to_owned() })?;
+    let reply = client.describe(request).await.map_err(|status| refused(address, &status))?;
     Ok(reply.into_inner().facts)
 }
 
 /// Asks the blockchain service at `address` (host:port) what `holdings` held at `block`.
 ///
 /// # Errors
-/// The service cannot be reached, or its node does not have the block on its canonical chain.
+/// The service cannot be reached, does not answer `within` this time, or its node does not have the block on its canonical chain.
 pub async fn ask_balances(
     address: &str,
     chain: &ChainId,
     block: &BlockHash,
     holdings: &[Holding],
+    within: Duration,
 ) -> Result<Vec<Amount>, AskError> {
-    let unreachable = |source| AskError::Unreachable { address: address.to_owned(), source };
-    let refused = |message: &str| AskError::Refused { address: address.to_owned(), message: message.to_owned() };
-    let mut client = ChainsClient::connect(format!("http://{address}")).await.map_err(unreachable)?;
+    let malformed = |message: &str| AskError::Refused { address: address.to_owned(), message: message.to_owned() };
+    let mut client = ChainsClient::new(channel(address, within).await?);
     let wire = |holding: &Holding| crate::wire::ops::Holding {
         address: holding.address.0.to_vec(),
         contract: holding.contract.map(|contract| contract.0.to_vec()).unwrap_or_default(),
@@ -209,8 +229,12 @@ pub async fn ask_balances(
         block_hash: block.0.to_vec(),
         holdings: holdings.iter().map(wire).collect(),
     };
-    let reply = client.balances(request).await.map_err(|status| refused(status.message()))?.into_inner();
-    let amount = |bytes: Vec<u8>| bytes.try_into().map(Amount::from_be_bytes).map_err(|_| refused("a malformed amount"));
+    let reply = client.balances(request).await.map_err(|status| refused(address, &status))?.into_inner();
+    let amount = |bytes: Vec<u8>| bytes.try_into().map(Amount::from_be_bytes).map_err(|_| malformed("a malformed amount"));
     let amounts: Vec<Amount> = reply.amounts.into_iter().map(amount).collect::<Result<_, _>>()?;
-    if amounts.len() == holdings.len() { Ok(amounts) } else { Err(refused("another number of amounts than was asked for")) }
+    if amounts.len() == holdings.len() {
+        Ok(amounts)
+    } else {
+        Err(malformed("another number of amounts than was asked for"))
+    }
 }

@@ -34,7 +34,7 @@ pub(crate) async fn reconciliation(
     match reconcile(&app.model, &app.blockchain, &app.policy).await {
         Ok(books) => Ok(Json(BooksView::from(&books))),
         Err(BooksError::Read(error)) => Err(error.into()),
-        Err(error @ (BooksError::Ask { .. } | BooksError::TimedOut { .. })) => {
+        Err(error @ BooksError::Ask { .. }) => {
             tracing::warn!(error = %chain(&error), "the books cannot be compared");
             Err(Problem::new(Code::BlockchainUnavailable))
         }

@@ -9,7 +9,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::settings::KafkaSettings;
-use super::wire::{entry, failure, halts, native, native_offset};
+use super::watermarks::there;
+use super::wire::{entry, failure, halts, native, native_offset, perhaps_gone};
 use crate::bracket::{PartitionReader, Seen};
 use crate::{Entry, JournalError};
 
@@ -33,12 +34,14 @@ pub(super) struct Reader {
     next: u64,
     /// Whether the log's end was seen after the last record, and after the last seek.
     ended: bool,
+    answer_timeout: Duration,
 }
 
 impl Reader {
     pub(super) fn open(settings: &KafkaSettings, topic: Topic, partition: u32, offset: u64) -> Result<Self, JournalError> {
         let consumer = settings.reader().create_with_context(Reports).map_err(|error| failure("open a reader", &error))?;
-        let mut reader = Self { consumer, topic, partition, next: offset, ended: false };
+        let answer_timeout = settings.answer_timeout;
+        let mut reader = Self { consumer, topic, partition, next: offset, ended: false, answer_timeout };
         reader.seek(offset)?;
         Ok(reader)
     }
@@ -60,6 +63,9 @@ impl Reader {
             )));
         }
         tracing::debug!(%error, topic = self.topic.name(), partition = self.partition, "kafka reader");
+        if code.is_some_and(perhaps_gone) {
+            return there(&self.consumer, self.topic, self.partition, self.answer_timeout);
+        }
         Ok(())
     }
 }

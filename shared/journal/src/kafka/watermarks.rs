@@ -1,6 +1,7 @@
 //! What the cluster says about topics: partitions, where they begin, where they end for readers of committed records and for all.
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use custos_messages::Topic;
 
 use super::settings::KafkaSettings;
-use super::wire::{failure, native};
+use super::wire::{failure, native, perhaps_gone};
 use crate::JournalError;
 
 /// Two clients that only ask questions: one sees committed records, one sees all.
@@ -34,26 +35,9 @@ impl Watermarks {
 
     /// Partitions of a topic that exists and has a leader for each.
     pub(super) fn partitions(&self, topic: Topic) -> Result<u32, JournalError> {
-        let operation = "describe a topic";
-        let metadata = self
-            .committed
-            .client()
-            .fetch_metadata(Some(topic.name()), self.answer_timeout)
-            .map_err(|error| failure(operation, &error))?;
+        let found = partitions(&self.committed, topic, self.answer_timeout);
         self.serve();
-        let missing = || JournalError::Misconfigured(format!("there is no topic {}", topic.name()));
-        let found = metadata.topics().iter().find(|found| found.name() == topic.name()).ok_or_else(missing)?;
-        if let Some(error) = found.error() {
-            let code = RDKafkaErrorCode::from(error);
-            return Err(failure(operation, &rdkafka::error::KafkaError::MetadataFetch(code)));
-        }
-        if found.partitions().is_empty() {
-            return Err(missing());
-        }
-        if found.partitions().iter().any(|partition| partition.leader() < 0) {
-            return Err(JournalError::Unavailable { operation, reason: format!("{} has no leader", topic.name()) });
-        }
-        u32::try_from(found.partitions().len()).map_err(|_| missing())
+        found
     }
 
     /// Which topics the cluster has.
@@ -86,15 +70,19 @@ impl Watermarks {
 
     fn ask(&self, client: &BaseConsumer, topic: Topic, partition: u32) -> Result<(u64, u64), JournalError> {
         let operation = "ask where a partition begins and ends";
-        let partition = native(partition)?;
+        let number = native(partition)?;
         let until = Instant::now() + self.answer_timeout;
         let (low, high) = loop {
-            let answer = client.fetch_watermarks(topic.name(), partition, self.answer_timeout);
+            let answer = client.fetch_watermarks(topic.name(), number, self.answer_timeout);
             self.serve();
             match answer {
                 Ok(bounds) => break bounds,
                 Err(error) if Instant::now() < until && error.rdkafka_error_code().is_some_and(passes) => {
                     std::thread::sleep(ASK_AGAIN);
+                }
+                Err(error) if error.rdkafka_error_code().is_some_and(perhaps_gone) => {
+                    there(client, topic, partition, self.answer_timeout)?;
+                    return Err(failure(operation, &error));
                 }
                 Err(error) => return Err(failure(operation, &error)),
             }
@@ -112,6 +100,41 @@ impl Watermarks {
                 tracing::debug!(%error, "kafka client");
             }
         }
+    }
+}
+
+/// Partitions of a topic that exists and has a leader for each.
+fn partitions<C: ConsumerContext>(client: &BaseConsumer<C>, topic: Topic, within: Duration) -> Result<u32, JournalError> {
+    let operation = "describe a topic";
+    let metadata = client.fetch_metadata(Some(topic.name()), within).map_err(|error| failure(operation, &error))?;
+    let missing = || JournalError::Misconfigured(format!("there is no topic {}", topic.name()));
+    let found = metadata.topics().iter().find(|found| found.name() == topic.name()).ok_or_else(missing)?;
+    if let Some(error) = found.error() {
+        let code = RDKafkaErrorCode::from(error);
+        let error = KafkaError::MetadataFetch(code);
+        return Err(if perhaps_gone(code) { missing() } else { failure(operation, &error) });
+    }
+    if found.partitions().is_empty() {
+        return Err(missing());
+    }
+    if found.partitions().iter().any(|partition| partition.leader() < 0) {
+        return Err(JournalError::Unavailable { operation, reason: format!("{} has no leader", topic.name()) });
+    }
+    u32::try_from(found.partitions().len()).map_err(|_| missing())
+}
+
+/// An error where the cluster does not have the partition, or cannot tell.
+pub(super) fn there<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    topic: Topic,
+    partition: u32,
+    within: Duration,
+) -> Result<(), JournalError> {
+    let count = partitions(client, topic, within)?;
+    if partition < count {
+        Ok(())
+    } else {
+        Err(JournalError::Misconfigured(format!("{} has {count} partitions: there is no {partition}", topic.name())))
     }
 }
 

@@ -62,10 +62,7 @@ pub(super) const fn halts(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
         code,
-        Code::UnknownTopic
-            | Code::UnknownTopicOrPartition
-            | Code::UnknownPartition
-            | Code::TopicAuthorizationFailed
+        Code::TopicAuthorizationFailed
             | Code::GroupAuthorizationFailed
             | Code::ClusterAuthorizationFailed
             | Code::TransactionalIdAuthorizationFailed
@@ -75,4 +72,11 @@ pub(super) const fn halts(code: RDKafkaErrorCode) -> bool {
             | Code::OffsetOutOfRange
             | Code::FencedInstanceId
     )
+}
+
+/// Whether this code is said of a partition that is not there, and as well of one that has just lost its leader: which of the two it
+/// is, only [`super::watermarks::there`] tells.
+pub(super) const fn perhaps_gone(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(code, Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition)
 }

@@ -9,6 +9,7 @@ mod cluster;
 #[allow(dead_code, reason = "each test program uses its own part")]
 mod counting;
 mod forgetting;
+mod leaderless;
 mod moves;
 mod shard;
 

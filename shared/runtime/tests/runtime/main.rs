@@ -5,6 +5,7 @@
 mod audit;
 mod checkpoint;
 mod crashes;
+mod desk;
 mod host;
 mod links;
 mod logic;
