@@ -189,13 +189,18 @@ impl Process {
     }
 }
 
+/// No command takes longer, an audit of everything included: what hangs is killed.
+const COMMAND_WITHIN: Duration = Duration::from_secs(600);
+
 /// Runs a command to its end.
 ///
 /// # Errors
-/// It does not start.
+/// It does not start, or does not end in time.
 pub(crate) async fn run(folder: &Path, program: &Path, arguments: &[&str]) -> anyhow::Result<Finished> {
     let ended = command(folder, program, arguments).kill_on_drop(true).output();
-    let output = ended.await.with_context(|| format!("{} does not start", program.display()))?;
+    let in_time = tokio::time::timeout(COMMAND_WITHIN, ended).await;
+    let ended = in_time.with_context(|| format!("custos {arguments:?} does not end within {COMMAND_WITHIN:?}"))?;
+    let output = ended.with_context(|| format!("{} does not start", program.display()))?;
     Ok(Finished {
         code: output.status.code(),
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
