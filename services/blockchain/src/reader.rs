@@ -3,6 +3,7 @@
 use alloy::primitives::{Address, B256, U256};
 use custos_domain::{Amount, BlockHash, ChainId};
 use custos_runtime::ops::{ChainReader, Holding};
+use futures::stream::{self, StreamExt, TryStreamExt};
 
 use crate::node::Node;
 use crate::nodes::Nodes;
@@ -35,22 +36,26 @@ impl ChainReader for BalanceReader {
     }
 }
 
+/// Requests to the node at a time.
+const AT_ONCE: usize = 16;
+
 async fn read(node: &Node, block: B256, holdings: &[Holding]) -> Result<Vec<Amount>, String> {
     canonical(node, block).await?;
-    let mut amounts = Vec::with_capacity(holdings.len());
-    for holding in holdings {
-        let address = Address::from(holding.address.0);
-        let held = match holding.contract {
-            None => node.balance(address, block).await.map_err(|error| error.to_string())?,
-            Some(contract) => {
-                let said = node.token_balance(Address::from(contract.0), address, block).await;
-                said.map_err(|error| error.to_string())?
-                    .ok_or_else(|| format!("the contract {contract} does not say a balance"))?
-            }
-        };
-        amounts.push(amount(held)?);
-    }
-    Ok(amounts)
+    let asked: Vec<_> = holdings.iter().map(|holding| held(node, block, holding)).collect();
+    stream::iter(asked).buffered(AT_ONCE).try_collect().await
+}
+
+async fn held(node: &Node, block: B256, holding: &Holding) -> Result<Amount, String> {
+    let address = Address::from(holding.address.0);
+    let held = match holding.contract {
+        None => node.balance(address, block).await.map_err(|error| error.to_string())?,
+        Some(contract) => {
+            let said = node.token_balance(Address::from(contract.0), address, block).await;
+            said.map_err(|error| error.to_string())?
+                .ok_or_else(|| format!("the contract {contract} does not say a balance"))?
+        }
+    };
+    amount(held)
 }
 
 fn amount(held: U256) -> Result<Amount, String> {

@@ -16,7 +16,7 @@ use custos_runtime::ops::{Holding, ask_balances};
 use crate::BooksError;
 
 /// Holdings of one question to the blockchain service.
-const AT_ONCE: usize = 500;
+const AT_ONCE: usize = 200;
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Alarms that are named.
