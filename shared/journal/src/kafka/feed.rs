@@ -12,6 +12,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::reader::Reader;
 use super::settings::KafkaSettings;
+use super::watermarks::goes_on;
 use super::wire::{entry, failure, halts, native, native_offset};
 use crate::bracket::PartitionReader;
 use crate::{Entry, Feed, JournalError};
@@ -47,6 +48,7 @@ pub(super) struct GroupFeed {
     consumer: BaseConsumer<Acknowledged>,
     topic: Topic,
     written: Instant,
+    answer_timeout: Duration,
 }
 
 /// What is acknowledged and not written to the group yet: the next offset of each partition held.
@@ -98,7 +100,7 @@ impl GroupFeed {
         let consumer: BaseConsumer<Acknowledged> =
             settings.group_reader(group).create_with_context(context).map_err(|error| failure("open a feed", &error))?;
         consumer.subscribe(&[topic.name()]).map_err(|error| failure("subscribe", &error))?;
-        Ok(Self { consumer, topic, written: Instant::now() })
+        Ok(Self { consumer, topic, written: Instant::now(), answer_timeout: settings.answer_timeout })
     }
 
     fn write_in_time(&mut self) -> Result<(), JournalError> {
@@ -125,6 +127,7 @@ impl Feed for GroupFeed {
                         return Err(failure("read in a group", &error));
                     }
                     tracing::debug!(%error, topic = self.topic.name(), "kafka group");
+                    goes_on(&self.consumer, self.topic, 0, &error, self.answer_timeout)?;
                 }
                 None if left.is_zero() => break,
                 None => {}

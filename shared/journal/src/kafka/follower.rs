@@ -10,6 +10,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::reader::Reports;
 use super::settings::KafkaSettings;
+use super::watermarks::goes_on;
 use super::wire::{entry, failure, halts, native, native_offset};
 use crate::{Entry, Feed, JournalError};
 
@@ -17,6 +18,7 @@ pub(super) struct Follower {
     consumer: BaseConsumer<Reports>,
     topic: Topic,
     next: BTreeMap<u32, u64>,
+    answer_timeout: Duration,
 }
 
 impl Follower {
@@ -30,7 +32,7 @@ impl Follower {
                 .map_err(|error| failure(operation, &error))?;
         }
         consumer.assign(&list).map_err(|error| failure(operation, &error))?;
-        Ok(Self { consumer, topic, next: places.iter().copied().collect() })
+        Ok(Self { consumer, topic, next: places.iter().copied().collect(), answer_timeout: settings.answer_timeout })
     }
 }
 
@@ -57,6 +59,7 @@ impl Feed for Follower {
                         return Err(failure("follow partitions", &error));
                     }
                     tracing::debug!(%error, topic = self.topic.name(), "kafka follower");
+                    goes_on(&self.consumer, self.topic, 0, &error, self.answer_timeout)?;
                 }
                 None if left.is_zero() => break,
                 None => {}

@@ -12,6 +12,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::settings::KafkaSettings;
+use super::watermarks::goes_on;
 use super::wire::{failure, halts, native, native_offset};
 use crate::{Assignment, JournalError, Membership};
 
@@ -22,6 +23,7 @@ pub(super) struct KafkaMembership {
     consumer: BaseConsumer<Changes>,
     topic: Topic,
     release_timeout: Duration,
+    answer_timeout: Duration,
     notes: BTreeMap<u32, u64>,
     noted: Instant,
 }
@@ -97,6 +99,7 @@ impl KafkaMembership {
             consumer,
             topic,
             release_timeout: settings.release_timeout,
+            answer_timeout: settings.answer_timeout,
             notes: BTreeMap::new(),
             noted: Instant::now(),
         })
@@ -166,6 +169,7 @@ impl Membership for KafkaMembership {
                         return Err(failure("stay in a group", &error));
                     }
                     tracing::debug!(%error, topic = self.topic.name(), "kafka membership");
+                    goes_on(&self.consumer, self.topic, 0, &error, self.answer_timeout)?;
                 }
             }
             if left.is_zero() {

@@ -9,8 +9,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::settings::KafkaSettings;
-use super::watermarks::there;
-use super::wire::{entry, failure, halts, native, native_offset, perhaps_gone};
+use super::watermarks::goes_on;
+use super::wire::{entry, failure, halts, native, native_offset};
 use crate::bracket::{PartitionReader, Seen};
 use crate::{Entry, JournalError};
 
@@ -63,10 +63,7 @@ impl Reader {
             )));
         }
         tracing::debug!(%error, topic = self.topic.name(), partition = self.partition, "kafka reader");
-        if code.is_some_and(perhaps_gone) {
-            return there(&self.consumer, self.topic, self.partition, self.answer_timeout);
-        }
-        Ok(())
+        goes_on(&self.consumer, self.topic, self.partition, error, self.answer_timeout)
     }
 }
 

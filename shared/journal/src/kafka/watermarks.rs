@@ -10,7 +10,7 @@ use custos_messages::Topic;
 
 use super::settings::KafkaSettings;
 use super::wire::{failure, native, perhaps_gone};
-use crate::JournalError;
+use crate::{JournalError, Remedy};
 
 /// Two clients that only ask questions: one sees committed records, one sees all.
 pub(super) struct Watermarks {
@@ -124,7 +124,7 @@ fn partitions<C: ConsumerContext>(client: &BaseConsumer<C>, topic: Topic, within
 }
 
 /// An error where the cluster does not have the partition, or cannot tell.
-pub(super) fn there<C: ConsumerContext>(
+fn there<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     topic: Topic,
     partition: u32,
@@ -135,6 +135,24 @@ pub(super) fn there<C: ConsumerContext>(
         Ok(())
     } else {
         Err(JournalError::Misconfigured(format!("{} has {count} partitions: there is no {partition}", topic.name())))
+    }
+}
+
+/// Whether reading may go on after `error`, which came in the place of a record: not where the cluster says that it does not have the
+/// topic, or not the partition (the first one stands for the topic, which never lacks it). What it cannot tell now mends itself, or is said again.
+pub(super) fn goes_on<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    topic: Topic,
+    partition: u32,
+    error: &KafkaError,
+    within: Duration,
+) -> Result<(), JournalError> {
+    if !error.rdkafka_error_code().is_some_and(perhaps_gone) {
+        return Ok(());
+    }
+    match there(client, topic, partition, within) {
+        Err(gone) if gone.remedy() == Remedy::Halt => Err(gone),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

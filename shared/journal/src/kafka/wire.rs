@@ -75,7 +75,7 @@ pub(super) const fn halts(code: RDKafkaErrorCode) -> bool {
 }
 
 /// Whether this code is said of a partition that is not there, and as well of one that has just lost its leader: which of the two it
-/// is, only [`super::watermarks::there`] tells.
+/// is, only the cluster tells: [`super::watermarks::goes_on`].
 pub(super) const fn perhaps_gone(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(code, Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition)
