@@ -74,6 +74,7 @@ fn unfinished_code_is_found() {
     finds(&unfinished(&[Source::new("cli/src/a.rs", "fn a() {\n    todo!()\n}")]), "cli/src/a.rs:2: `todo!`");
     finds(&unfinished(&[Source::new("cli/src/a.rs", "// Fixme")]), "`fixme`");
     finds(&unfinished(&[Source::new("cli/src/a.rs", "//! A placeholder.")]), "`placeholder`");
+    finds(&unfinished(&[Source::new("cli/tests/a.rs", "#[test]\n#[ignore = \"slow\"]")]), "cli/tests/a.rs:2: `#[ignore`");
     holds(&unfinished(&[Source::new("docs/a.md", "what is to be written")]));
 }
 

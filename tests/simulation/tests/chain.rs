@@ -1,11 +1,10 @@
 //! The chain model against the development chain, which executes for real: the adapter's own questions, and the same answers.
 
-#![expect(clippy::print_stdout, reason = "what was compared is what a reader of the test's output wants")]
 #![expect(clippy::unwrap_used, reason = "a test ends where something fails that cannot")]
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use alloy::consensus::TxEip1559;
 use alloy::eips::eip2718::Encodable2718;
@@ -219,40 +218,4 @@ fn both_chains_quote_alike_but_for_the_gas_of_a_token() {
     assert_eq!((real_native, real_asset, real_nonce), (native, units, nonce));
     let [real, model] = both.quote(both.token, token, 0, &transfer(dev_address(2), 5_000_000));
     assert_eq!(real, model, "more tokens than there are");
-}
-
-/// Not a bound: figures for whoever chooses between the two.
-#[test]
-#[ignore = "prints figures"]
-fn how_fast_both_chains_are() {
-    const BLOCKS: u64 = 300;
-    const EACH: u64 = 4;
-    let txs: Vec<Bytes> = (0..BLOCKS * EACH)
-        .map(|nonce| sign(payment(nonce, 10 * GWEI, GWEI), &dev_key(1)).unwrap().encoded_2718().into())
-        .collect();
-    let mut both = Both::new();
-    let begun = Instant::now();
-    for some in txs.chunks(usize::try_from(EACH).unwrap()) {
-        for raw in some {
-            both.dev.send_raw(raw).unwrap();
-        }
-        both.dev.mine();
-    }
-    let real = begun.elapsed();
-    let begun = Instant::now();
-    for some in txs.chunks(usize::try_from(EACH).unwrap()) {
-        for raw in some {
-            let signed = custos_simulation::surroundings::chain::Tx::read(raw, NUMBER, both.token).unwrap();
-            let order = BlockchainOrder::Send { tx: TxHash(signed.hash.0), raw: raw.to_vec() };
-            let command = BlockchainCommand { id: CommandId([2; 32]), wallet: wallet(), chain: chain(), order };
-            block_on(both.adapters[1].handle(command)).unwrap();
-        }
-        both.time += 12;
-        both.network(|network| {
-            network.mine(both.time);
-            network.sync(0, 0);
-        });
-    }
-    let model = begun.elapsed();
-    println!("{BLOCKS} blocks of {EACH}: the development chain {real:?}, the model behind the adapter {model:?}");
 }
