@@ -30,10 +30,6 @@ const AMBIENT: &[(&str, &str)] = &[
     ("println!", "say it as an event or an alarm"),
 ];
 
-/// Where a word may stand all the same, and why.
-const EXCEPT: &[(&str, &str, &str)] =
-    &[("shared/saga/src/touched.rs", "HashMap", "looked up all the time; whatever goes through it comes out sorted")];
-
 /// Everything ambient in pure crates, comments and test programs aside.
 #[must_use]
 pub fn ambient(sources: &[Source]) -> Vec<String> {
@@ -43,8 +39,7 @@ pub fn ambient(sources: &[Source]) -> Vec<String> {
     for source in sources.iter().filter(pure) {
         for (number, line) in source.numbered() {
             let code = line.split("//").next().unwrap_or_default();
-            let allowed = |word: &str| EXCEPT.iter().any(|(path, known, _)| source.path == *path && word == *known);
-            for (word, instead) in AMBIENT.iter().filter(|(word, _)| stands_in(code, word) && !allowed(word)) {
+            for (word, instead) in AMBIENT.iter().filter(|(word, _)| stands_in(code, word)) {
                 findings.push(format!("{}:{number}: `{word}` in a pure crate; {instead}", source.path));
             }
         }
