@@ -12,6 +12,7 @@ use custos_saga::{Content, Heard, Instance, Moved, Note, Phase, Process, Registr
 
 use crate::deposit::DEPOSIT;
 use crate::desk::Desk;
+use crate::ended::ended;
 use crate::issue_address::ISSUE_ADDRESS;
 use crate::state::{Case, DepositCase, Entity, Finished, IssueAddress, Key, SagaRecord, Transfer, Withdrawal};
 use crate::transfer::TRANSFER;
@@ -179,7 +180,7 @@ pub(crate) fn start(desk: &mut Desk<'_>, id: SagaId, fingerprint: Digest, case: 
 pub(crate) fn hear(desk: &mut Desk<'_>, id: SagaId, command: Option<CommandId>, answer: &Answer) {
     match live(desk, &id) {
         Some(record) => run(desk, id, record, &Heard::Answer(command, answer)),
-        None if desk.rows.get(&Key::Finished(id)).is_some() => desk.drop_input("ended"),
+        None if ended(desk.rows, &id).is_some() => desk.drop_input("ended"),
         None => desk.drop_input("unknown-saga"),
     }
 }

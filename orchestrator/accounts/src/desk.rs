@@ -8,7 +8,7 @@ use custos_domain::{AccountId, Amount, AssetId, BlockRef, ChainId, SagaId, Tenan
 use custos_messages::Mail;
 use custos_messages::accounts::AlarmCode;
 use custos_messages::events::{EntryReason, Event, EventBody, JournalEntry, Refusal};
-use custos_saga::machine::{Context, Effects, Outbound, Reply, View};
+use custos_saga::machine::{Context, Effects, Outbound, Place, Remains, Reply, View};
 
 use crate::ledger::{LedgerError, Legs, Lines, balanced};
 use crate::state::{Account, Balances, Entity, House, InForce, Key};
@@ -19,6 +19,7 @@ pub(crate) trait Rows {
     fn get_mut(&mut self, key: &Key) -> Option<&mut Entity>;
     fn put(&mut self, key: Key, entity: Entity);
     fn remove(&mut self, key: &Key);
+    fn settled(&self, place: &Place) -> Option<Remains>;
 }
 
 impl Rows for View<'_, Key, Entity> {
@@ -33,6 +34,9 @@ impl Rows for View<'_, Key, Entity> {
     }
     fn remove(&mut self, key: &Key) {
         View::remove(self, key);
+    }
+    fn settled(&self, place: &Place) -> Option<Remains> {
+        View::settled(self, place)
     }
 }
 

@@ -13,6 +13,7 @@ use custos_saga::{Phase, Shape};
 
 use crate::cases::{Answer, hear, live, start};
 use crate::desk::Desk;
+use crate::ended::ended;
 use crate::issue_address::ISSUE_ADDRESS;
 use crate::state::{Account, Case, Entity, IssueAddress, Key, Transfer, Withdrawal};
 use crate::transfer::TRANSFER;
@@ -43,13 +44,14 @@ pub(crate) fn open_account(desk: &mut Desk<'_>, request: OpenAccount) {
 
 /// The answer to a key that was used before.
 fn known(desk: &mut Desk<'_>, id: SagaId, fingerprint: &Digest) -> bool {
-    let before = match (desk.rows.get(&Key::Saga(id)), desk.rows.get(&Key::Finished(id))) {
-        (Some(Entity::Saga(record)), _) => record.fingerprint,
-        (_, Some(Entity::Finished(finished))) => finished.fingerprint,
-        _ => return false,
+    let same = match desk.rows.get(&Key::Saga(id)) {
+        Some(Entity::Saga(record)) => record.fingerprint == *fingerprint,
+        _ => match ended(desk.rows, &id) {
+            Some(ended) => ended.came_from(fingerprint),
+            None => return false,
+        },
     };
     desk.drop_input("repeat");
-    let same = before == *fingerprint;
     desk.reply(if same { Reply::Accepted(Subject::Operation(id)) } else { Reply::KeyReused });
     true
 }

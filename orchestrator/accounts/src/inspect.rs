@@ -4,20 +4,24 @@ use std::collections::BTreeMap;
 
 use custos_domain::{AccountId, SagaId};
 use custos_saga::Phase;
+use custos_saga::machine::{Settled, Touched, View};
 
 use crate::cases::REGISTRY;
+use crate::ended::ended;
 use crate::state::{Account, Case, Entity, Key, SagaRecord};
 
 type Facts = Vec<(String, String)>;
 
 /// What `state` knows about `subject`: a saga's or an account's id; nothing if it is neither, or not of this shard.
 #[must_use]
-pub fn inspect(state: &BTreeMap<Key, Entity>, subject: &str) -> Facts {
+pub fn inspect(state: &BTreeMap<Key, Entity>, settled: &Settled, subject: &str) -> Facts {
     if let Ok(saga) = SagaId::parse(subject) {
-        return match (state.get(&Key::Saga(saga)), state.get(&Key::Finished(saga))) {
+        let mut untouched = Touched::default();
+        let rows = View::beside(settled, state, &mut untouched);
+        return match (rows.get(&Key::Saga(saga)), ended(&rows, &saga)) {
             (Some(Entity::Saga(record)), _) => running(record),
-            (_, Some(Entity::Finished(finished))) => {
-                let how = if finished.completed { "completed" } else { "refused: everything it held was given back" };
+            (_, Some(ended)) => {
+                let how = if ended.completed() { "completed" } else { "refused: everything it held was given back" };
                 vec![fact("status", how)]
             }
             _ => Vec::new(),

@@ -9,6 +9,7 @@ mod codec;
 mod deposit;
 mod desk;
 mod door;
+mod ended;
 mod house;
 mod inspect;
 mod issue_address;
@@ -25,7 +26,7 @@ use custos_messages::SignedPolicy;
 use custos_messages::accounts::{AccountsInput, BlockMark};
 use custos_messages::events::EventBody;
 use custos_policy::{policy_digest, read_trusted};
-use custos_saga::machine::{Cause, Context, Effects, Machine, StateError, View};
+use custos_saga::machine::{Cause, Context, Effects, Machine, Place, Remains, StateError, View};
 
 pub use cases::REGISTRY;
 pub use deposit::DEPOSIT;
@@ -69,6 +70,10 @@ impl Machine for Accounts {
 
     fn decode(key: &[u8], value: &[u8]) -> Result<(Key, Entity), StateError> {
         codec::decode(key, value)
+    }
+
+    fn settle(key: &Key, entity: &Entity) -> Option<(Place, Remains)> {
+        ended::settle(key, entity)
     }
 }
 

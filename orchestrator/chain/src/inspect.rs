@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use custos_domain::{BlockRef, ChainId};
+use custos_saga::machine::Settled;
 
 use crate::state::{Entity, Key};
 
 /// What `state` knows about `subject`, a chain's CAIP-2 name; nothing if it is not a chain of this shard.
 #[must_use]
-pub fn inspect(state: &BTreeMap<Key, Entity>, subject: &str) -> Vec<(String, String)> {
+pub fn inspect(state: &BTreeMap<Key, Entity>, _: &Settled, subject: &str) -> Vec<(String, String)> {
     let tree = ChainId::new(subject).ok().and_then(|chain| state.get(&Key::Tree(chain)));
     let Some(Entity::Tree(tree)) = tree else { return Vec::new() };
     let shown = |block: BlockRef| format!("{} {}", block.number, block.hash);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use custos_domain::{IntentId, SagaId, WalletId};
+use custos_saga::machine::Settled;
 
 use crate::state::{Closed, Entity, Key, Payment, Stage, Wallet};
 
@@ -10,7 +11,7 @@ type Facts = Vec<(String, String)>;
 
 /// What `state` knows about `subject`: a withdrawal's or an intent's id, or a wallet's; nothing if it is not of this shard.
 #[must_use]
-pub fn inspect(state: &BTreeMap<Key, Entity>, subject: &str) -> Facts {
+pub fn inspect(state: &BTreeMap<Key, Entity>, _: &Settled, subject: &str) -> Facts {
     let intent = SagaId::parse(subject).map(|saga| IntentId::of_saga(&saga)).or_else(|_| IntentId::parse(subject));
     if let Ok(intent) = intent {
         let found = state.iter().find_map(|(key, entity)| match (key, entity) {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use custos_journal::{Assignment, Journal, JournalError, Membership};
 use custos_messages::Keyring;
-use custos_saga::machine::Machine;
+use custos_saga::machine::{Machine, Settled};
 
 use self::holding::Holding;
 use crate::metrics::Metrics;
@@ -46,7 +46,7 @@ pub struct HostSettings<M: Machine> {
 }
 
 /// What a state knows about a subject, as named facts; empty when nothing.
-pub type Inspect<M> = fn(&BTreeMap<<M as Machine>::Key, <M as Machine>::Entity>, &str) -> Vec<(String, String)>;
+pub type Inspect<M> = fn(&BTreeMap<<M as Machine>::Key, <M as Machine>::Entity>, &Settled, &str) -> Vec<(String, String)>;
 
 impl<M: Machine> Clone for HostSettings<M> {
     fn clone(&self) -> Self {

@@ -11,10 +11,6 @@ mod root;
 mod run;
 mod takeover;
 
-use std::collections::BTreeMap;
-
-use custos_saga::machine::Machine;
-
 pub use batch::{Batch, Identity, Poison, Tally, UnknownLogic};
 pub(crate) use courier::chain;
 pub use custos_saga::machine::LOGIC;
@@ -28,4 +24,4 @@ pub use run::{HeadStart, Interrupt, Running, ShardContext, ShardSettings, ShardS
 pub use takeover::{Opening, Taken, TakeoverError, input_digest, knows, provision_shard, take_over, take_over_from};
 
 /// A question to the state as of the last commit, asked on the shard's own thread.
-pub type Question<M> = Box<dyn FnOnce(&BTreeMap<<M as Machine>::Key, <M as Machine>::Entity>) + Send>;
+pub type Question<M> = Box<dyn FnOnce(&Memory<M>) + Send>;

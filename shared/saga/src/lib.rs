@@ -10,6 +10,7 @@ pub mod laws;
 pub mod machine;
 pub mod participant;
 mod render;
+mod settled;
 mod step;
 mod touched;
 

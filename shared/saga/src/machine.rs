@@ -13,6 +13,7 @@ use custos_messages::wallet::WalletCommand;
 use custos_messages::watch::WatchRecord;
 use custos_messages::{Mail, Message, Source};
 
+pub use crate::settled::{Place, Remains, Settled};
 pub use crate::touched::Touched;
 
 /// The newest logic of the machines of this binary: all of them switch together.
@@ -46,6 +47,16 @@ pub trait Machine: Send + 'static {
     fn encode_entity(entity: &Self::Entity) -> Vec<u8>;
     /// Reads a record back, whatever schema it was written with.
     fn decode(key: &[u8], value: &[u8]) -> Result<(Self::Key, Self::Entity), StateError>;
+
+    /// What is left of a record that never changes again: the runtime keeps that in its stead once the record is committed, and the
+    /// machine finds it with [`View::settled`]. The record stands in the log as it was written, and the state root goes over it there.
+    ///
+    /// # Laws
+    /// What settles is never removed, and put again only as it was. The machine decides by what is left even where the record
+    /// itself is still there: where a transaction ended must not show.
+    fn settle(_key: &Self::Key, _entity: &Self::Entity) -> Option<(Place, Remains)> {
+        None
+    }
 }
 
 /// Why a state record cannot be read. The shard stops: a machine never runs on half a state.
@@ -180,19 +191,33 @@ pub enum TimerChange {
     Disarm(TimerId),
 }
 
+static NOTHING_SETTLED: Settled = Settled::new();
+
 /// The state as one input sees it: what is committed, and over it what this transaction has changed so far.
 ///
 /// Nothing is cloned but the records that an input touches; an abort drops the overlay.
 #[derive(Debug)]
 pub struct View<'a, K, E> {
     base: &'a BTreeMap<K, E>,
+    settled: &'a Settled,
     overlay: &'a mut Touched<K, E>,
 }
 
 impl<'a, K: Ord + Hash + Clone, E: Clone> View<'a, K, E> {
-    /// A view of `base` through `overlay`.
+    /// A view of `base` through `overlay`, where nothing has settled.
     pub fn new(base: &'a BTreeMap<K, E>, overlay: &'a mut Touched<K, E>) -> Self {
-        Self { base, overlay }
+        Self::beside(&NOTHING_SETTLED, base, overlay)
+    }
+
+    /// A view of `base`, and of what has `settled` beside it, through `overlay`.
+    pub fn beside(settled: &'a Settled, base: &'a BTreeMap<K, E>, overlay: &'a mut Touched<K, E>) -> Self {
+        Self { base, settled, overlay }
+    }
+
+    /// What is left of a record that settled in an earlier transaction.
+    #[must_use]
+    pub fn settled(&self, place: &Place) -> Option<Remains> {
+        self.settled.get(place)
     }
 
     /// The record of `key`.

@@ -108,7 +108,7 @@ impl Rig {
             shard,
             standby: StandbySettings::default(),
             metrics: metrics.clone(),
-            inspect: |_, _| Vec::new(),
+            inspect: |_, _, _| Vec::new(),
         };
         Hand::new(move |stop| {
             if let Err(error) = run_host(&settings, &Desk::default(), stop) {

@@ -10,7 +10,7 @@ use custos_messages::events::{EntryReason, Event, EventBody, HouseBook, LedgerAc
 use custos_messages::treasury::TreasuryInput;
 use custos_messages::{Mail, SignedPolicy, Source};
 use custos_policy::Policy;
-use custos_saga::machine::{Cause, Command, Context, Effects, Machine, Reply, TimerChange, TimerId, Touched, View};
+use custos_saga::machine::{Cause, Command, Context, Effects, Machine, Reply, Settled, TimerChange, TimerId, Touched, View};
 use custos_testkit as kit;
 
 pub type State = BTreeMap<Key, Entity>;
@@ -18,6 +18,8 @@ pub type State = BTreeMap<Key, Entity>;
 /// See the module.
 pub struct Bank {
     pub state: State,
+    /// The same, as the runtime keeps it.
+    kept: Kept,
     pub context: Context,
     pub inputs: Vec<(Cause<AccountsInput>, Context)>,
     pub events: Vec<Event>,
@@ -40,12 +42,60 @@ pub fn apply(state: &State, input: Cause<AccountsInput>, context: &Context) -> (
     (after, effects)
 }
 
+/// A state of which only so much is left as the runtime keeps: beside the running records what has settled, and no more of it.
+#[derive(Default)]
+pub struct Kept {
+    standing: State,
+    settled: Settled,
+}
+
+impl Kept {
+    /// Hears an input and commits it.
+    pub fn hear(&mut self, input: Cause<AccountsInput>, context: &Context) -> Effects {
+        let mut overlay = Touched::default();
+        let mut view = View::beside(&self.settled, &self.standing, &mut overlay);
+        let effects = Accounts::apply(&mut view, input, context);
+        for (key, entity) in overlay {
+            match entity.map(|entity| (Accounts::settle(&key, &entity), entity)) {
+                Some((Some((place, remains)), _)) => assert!(self.settled.insert(place, remains), "{key:?} settles once"),
+                Some((None, entity)) => drop(self.standing.insert(key, entity)),
+                None => drop(self.standing.remove(&key)),
+            }
+        }
+        effects
+    }
+
+    /// What a takeover makes of the records of `state`.
+    pub fn restored(state: &State) -> Self {
+        let mut kept = Self::default();
+        for (key, entity) in state {
+            let (key, entity) =
+                Accounts::decode(&Accounts::encode_key(key), &Accounts::encode_entity(entity)).expect("it was written");
+            match Accounts::settle(&key, &entity) {
+                Some((place, remains)) => assert!(kept.settled.insert(place, remains)),
+                None => drop(kept.standing.insert(key, entity)),
+            }
+        }
+        kept
+    }
+
+    /// Whether this is what is left of `state`.
+    pub fn is_left_of(&self, state: &State) -> bool {
+        self.standing.len() + self.settled.len() == state.len()
+            && state.iter().all(|(key, entity)| match Accounts::settle(key, entity) {
+                Some((place, remains)) => self.settled.get(&place) == Some(remains),
+                None => self.standing.get(key) == Some(entity),
+            })
+    }
+}
+
 impl Bank {
     /// A shard that has heard nothing.
     pub fn empty() -> Self {
         let context = Context { at: Timestamp(1_700_000_000_000), partition: 0, partitions: 2, logic: 1 };
         let (state, timers) = (BTreeMap::new(), BTreeMap::new());
-        Self { state, context, inputs: Vec::new(), events: Vec::new(), timers, screen: None }
+        let kept = Kept::default();
+        Self { state, kept, context, inputs: Vec::new(), events: Vec::new(), timers, screen: None }
     }
 
     /// A shard with the policy in force and the accounts `ann` and `bob`.
@@ -83,6 +133,12 @@ impl Bank {
         let before = self.state.clone();
         let (after, effects) = apply(&before, input.clone(), &self.context);
         assert_eq!(apply(&before, input.clone(), &self.context), (after.clone(), effects.clone()), "replay");
+        assert_eq!(
+            self.kept.hear(input.clone(), &self.context),
+            effects,
+            "what is kept of ended sagas decides like their records"
+        );
+        assert!(self.kept.is_left_of(&after));
         self.inputs.push((input, self.context));
         if matches!(effects.reply, Some(Reply::Refused(_) | Reply::KeyReused)) {
             assert_eq!((&after, effects.events.len()), (&before, 0), "a no changes nothing");

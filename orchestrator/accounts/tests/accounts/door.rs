@@ -1,7 +1,9 @@
 //! The door: every request gets an answer, a no changes nothing, and a key is used once.
 
-use custos_domain::Digest;
+use custos_domain::{Digest, SagaId};
+use custos_messages::Source;
 use custos_messages::accounts::*;
+use custos_saga::machine::Cause;
 use custos_testkit as kit;
 
 use crate::bank::*;
@@ -54,6 +56,30 @@ fn the_same_key_and_body_get_the_same_answer_while_it_runs_and_for_ever_after() 
                 "only fingerprints stay"
             );
         }
+    }
+}
+
+#[test]
+fn an_ended_request_is_answered_alike_by_its_record_and_by_what_a_restore_keeps_of_it() {
+    let mut bank = Bank::funded();
+    let request = with(|_| {});
+    bank.tell(request.clone());
+    bank.screened(hit());
+    let AccountsInput::RequestWithdrawal(asked) = &request else { panic!() };
+    let saga = SagaId::derive(&asked.account, "withdrawal", asked.key.as_str().as_bytes());
+    let late = payment(saga, PaymentNews::Taken);
+    let others = (0..128).filter(|bit| *bit != 120).map(|bit: usize| with(|it| it.fingerprint.0[bit / 8] ^= 1 << (bit % 8)));
+    let expected = |input: &AccountsInput| match input {
+        AccountsInput::Payment(_) => vec!["dropped ended"],
+        _ if *input == request => vec!["dropped repeat", "reply accepted"],
+        _ => vec!["dropped repeat", "reply key reused"],
+    };
+    for input in others.chain([request.clone(), late]) {
+        let mut kept = Kept::restored(&bank.state);
+        let effects = kept.hear(Cause::Message { source: Source::Gateway, message: input.clone() }, &bank.context);
+        assert_eq!(story(&effects), expected(&input), "{input:?}");
+        assert_eq!(bank.tell(input), effects);
+        assert!(kept.is_left_of(&bank.state));
     }
 }
 

@@ -187,8 +187,11 @@ fn inspector<M: Machine>(ask: Sender<Question<M>>, inspect: Inspect<M>) -> Answe
     let ask = Mutex::new(ask);
     Arc::new(move |subject: String| {
         let (tell, told) = channel();
-        let question: Question<M> = Box::new(move |state| {
-            let facts = inspect(state, &subject).into_iter().map(|(name, value)| Fact { name, value }).collect();
+        let question: Question<M> = Box::new(move |memory| {
+            let facts = inspect(&memory.entities, &memory.settled, &subject)
+                .into_iter()
+                .map(|(name, value)| Fact { name, value })
+                .collect();
             // Nobody waits any more if this fails.
             drop(tell.send(facts));
         });

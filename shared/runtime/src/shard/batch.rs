@@ -275,7 +275,7 @@ impl<M: Machine> Batch<M> {
         let context =
             Context { at, partition: identity.shard.partition, partitions: identity.partitions, logic: self.logic };
         let _span = span::<M>(from);
-        let mut view = View::new(&memory.entities, &mut self.overlay.entities);
+        let mut view = View::beside(&memory.settled, &memory.entities, &mut self.overlay.entities);
         let effects = M::apply(&mut view, cause, &context);
         self.tally.applied = self.tally.applied.saturating_add(1);
         self.tally.dropped.extend(effects.dropped);

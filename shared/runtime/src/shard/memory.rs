@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use custos_domain::Timestamp;
 use custos_messages::{Record, ShardName};
-use custos_saga::machine::{Machine, StateError, TimerId, Touched};
+use custos_saga::machine::{Machine, Settled, StateError, TimerId, Touched};
 
 use super::records::{
     PendingId, PendingMessage, RuntimeRecord, is_outbox_key, is_runtime_key, link_in_key, link_out_key, pending_key,
@@ -18,6 +18,8 @@ use super::root::{Lately, Limbs, Roots, limbs};
 pub struct Memory<M: Machine> {
     /// The machine's records.
     pub entities: BTreeMap<M::Key, M::Entity>,
+    /// What is left of those that never change again.
+    pub settled: Settled,
     /// Armed timers.
     pub timers: BTreeMap<TimerId, Timestamp>,
     /// The same by due time, so that waking does not look at timers that are not due.
@@ -53,6 +55,7 @@ impl<M: Machine> Default for Memory<M> {
     fn default() -> Self {
         Self {
             entities: BTreeMap::new(),
+            settled: Settled::new(),
             timers: BTreeMap::new(),
             due: BTreeSet::new(),
             link_out: BTreeMap::new(),
@@ -110,7 +113,12 @@ impl<M: Machine> Memory<M> {
                 }
             } else {
                 let (name, entity) = M::decode(key, value)?;
-                memory.entities.insert(name, entity);
+                match M::settle(&name, &entity) {
+                    Some((place, remains)) => {
+                        memory.settled.insert(place, remains);
+                    }
+                    None => drop(memory.entities.insert(name, entity)),
+                }
             }
         }
         Ok(memory)
@@ -118,7 +126,16 @@ impl<M: Machine> Memory<M> {
 
     /// Takes over what a committed transaction changed.
     pub fn merge(&mut self, overlay: Overlay<M>, roots: Roots) {
-        merge(&mut self.entities, overlay.entities);
+        for (key, change) in overlay.entities {
+            match change.map(|entity| (M::settle(&key, &entity), entity)) {
+                Some((Some((place, remains)), _)) => {
+                    self.entities.remove(&key);
+                    self.settled.insert(place, remains);
+                }
+                Some((None, entity)) => drop(self.entities.insert(key, entity)),
+                None => drop(self.entities.remove(&key)),
+            }
+        }
         for (id, change) in overlay.timers {
             if let Some(was) = self.timers.remove(&id) {
                 self.due.remove(&(was, id.clone()));
@@ -207,6 +224,13 @@ impl<M: Machine> Overlay<M> {
             if before == entity.as_ref() {
                 continue;
             }
+            let settles = entity.as_ref().and_then(|entity| M::settle(name, entity));
+            if let Some((place, remains)) = settles
+                && let Some(stands) = memory.settled.get(&place)
+            {
+                debug_assert_eq!(stands, remains, "what has settled is put again only as it was");
+                continue;
+            }
             let key = M::encode_key(name);
             if let Some(before) = before {
                 let added = memory.lately.get(name).unwrap_or_else(|| limbs(&key, &M::encode_entity(before)));
@@ -217,7 +241,8 @@ impl<M: Machine> Overlay<M> {
             if let Some(adds) = adds {
                 delta.roots.state.plus(adds);
             }
-            hashed.push((name.clone(), adds));
+            // What settles never changes, so nobody will ask what it adds.
+            hashed.push((name.clone(), if settles.is_some() { None } else { adds }));
             delta.records.push(Record { key, value, headers: Vec::new() });
         }
         hashed

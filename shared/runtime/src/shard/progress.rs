@@ -91,7 +91,7 @@ impl Progress {
             next: manifest.next,
             last_input: manifest.last.map(|last| last.at),
             event_sequence: manifest.event_sequence,
-            records: memory.entities.len(),
+            records: memory.entities.len().saturating_add(memory.settled.len()),
             timers: memory.timers.len(),
             next_timer: memory.due.first().map(|(due, _)| *due),
             outbox: memory.pending.len(),

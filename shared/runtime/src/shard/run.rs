@@ -303,7 +303,7 @@ impl<M: Machine> Running<M> {
 
     fn answer_questions(&self) {
         while let Ok(question) = self.context.questions.try_recv() {
-            question(&self.memory.entities);
+            question(&self.memory);
         }
     }
 

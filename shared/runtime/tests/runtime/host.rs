@@ -37,7 +37,7 @@ fn host(stage: &Stage, name: &str) -> Hosting {
         shard,
         standby: stage.standby.clone(),
         metrics: stage.metrics.clone(),
-        inspect: |_, _| Vec::new(),
+        inspect: |_, _, _| Vec::new(),
     };
     let stop = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&stop);

@@ -12,6 +12,7 @@ mod logic;
 mod poison;
 mod replay;
 mod service;
+mod settled;
 mod stage;
 mod standby;
 mod takeover;

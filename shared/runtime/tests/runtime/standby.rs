@@ -38,7 +38,7 @@ fn whatever_a_standby_has_seen_the_takeover_ends_where_a_cold_one_does() {
         let warm = take(&stage, Some(stage.known(0, seen)));
         let expected = if seen > first_manifest { Opening::Warm } else { Opening::Cold };
         assert_eq!(warm.opening, expected, "after {seen} records");
-        assert_eq!(warm.memory.entities, cold.memory.entities);
+        assert_eq!((&warm.memory.entities, &warm.memory.settled), (&cold.memory.entities, &cold.memory.settled));
         assert_eq!((&warm.memory.timers, &warm.memory.due), (&cold.memory.timers, &cold.memory.due));
         assert_eq!((&warm.memory.link_out, &warm.memory.link_in), (&cold.memory.link_out, &cold.memory.link_in));
         assert_eq!((warm.memory.pending, warm.memory.roots), (cold.memory.pending.clone(), cold.memory.roots));

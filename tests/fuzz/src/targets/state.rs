@@ -116,6 +116,7 @@ fn run(input: &[u8]) {
     let records = [(key.to_vec(), value.to_vec())].into();
     if let Ok(memory) = Memory::<Accounts>::load(&records) {
         let held = memory.entities.len()
+            + memory.settled.len()
             + memory.timers.len()
             + memory.link_out.len()
             + memory.link_in.len()

@@ -1,7 +1,8 @@
 //! The machine: it writes down what it hears, in order, and does what the scripts say.
 //!
 //! A script is the idempotency key of an account request, words parted by spaces: `event`, `ask` (ahead), `order` (not ahead),
-//! `tell:PARTITION:TEXT`, `arm:NAME:MILLISECONDS` from now, `disarm:NAME`, `reply`, `panic`. Any other word does nothing.
+//! `tell:PARTITION:TEXT`, `arm:NAME:MILLISECONDS` from now, `disarm:NAME`, `reply`, `panic`, `close:NAME` (a page of its own that never changes
+//! again; closing it a second time is written down under `again`). Any other word does nothing.
 
 use custos_domain::{Amount, CommandId, Digest, Timestamp};
 use custos_messages::accounts::{AccountsInput, Alarm, AlarmCode};
@@ -10,7 +11,8 @@ use custos_messages::events::{Event, EventBody};
 use custos_messages::gateway::Subject;
 use custos_messages::{Machine as Kind, Mail};
 use custos_saga::machine::{
-    Cause, Command, Context, Effects, Machine, Ordered, Outbound, Reply, StateError, TimerChange, TimerId, View,
+    Cause, Command, Context, Effects, Machine, Ordered, Outbound, Place, Remains, Reply, StateError, TimerChange, TimerId,
+    View,
 };
 
 /// The diary of a binary whose newest logic is `NEWEST`. Under logic 2 a request is written down with its length before it, and an
@@ -80,6 +82,24 @@ impl<const NEWEST: u32> Machine for DiaryOf<NEWEST> {
         let name = key.strip_prefix(&[0x10]).ok_or_else(|| StateError::Key("not a page".to_owned()))?;
         Ok((String::from_utf8(name.to_vec()).unwrap(), Page::read(value)))
     }
+
+    fn settle(page: &String, _: &Page) -> Option<(Place, Remains)> {
+        page.starts_with(CLOSED).then(|| (place(page), Remains([7; 16])))
+    }
+}
+
+const CLOSED: &str = "closed-";
+
+fn place(page: &str) -> Place {
+    Place(Digest::of(page.as_bytes()).0[..16].try_into().unwrap())
+}
+
+fn close(state: &mut View<'_, String, Page>, name: &str) {
+    let page = format!("{CLOSED}{name}");
+    if state.get(&page).is_some() || state.settled(&place(&page)).is_some() {
+        note(state, "again", name.to_owned());
+    }
+    state.put(page, Page { heard: vec![name.to_owned()], events: 0 });
 }
 
 fn note(state: &mut View<'_, String, Page>, page: &str, what: String) {
@@ -103,6 +123,7 @@ fn follow(state: &mut View<'_, String, Page>, word: &str, context: &Context, eff
         }
         ["disarm", name] => effects.timers.push(TimerChange::Disarm(TimerId(name.as_bytes().to_vec()))),
         ["reply"] => effects.reply = Some(Reply::Accepted(Subject::Account(custos_testkit::account("ann")))),
+        ["close", name] => close(state, name),
         ["panic"] => panic!("as the script says"),
         _ => {}
     }
