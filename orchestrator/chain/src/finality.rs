@@ -83,7 +83,7 @@ impl Work<'_, '_> {
         self.announce(at, Said::Final, lowest.saturating_sub(height).saturating_add(1));
     }
 
-    fn canonical_at(&self, height: u64) -> Option<BlockRef> {
+    pub(crate) fn canonical_at(&self, height: u64) -> Option<BlockRef> {
         let [from, to] = [[0; 32], [0xff; 32]].map(|hash| BlockRef { number: height, hash: custos_domain::BlockHash(hash) });
         let chain = &self.tree.chain;
         let here = self.state.keys(Key::Block(chain.clone(), from)..=Key::Block(chain.clone(), to), SWEEP);

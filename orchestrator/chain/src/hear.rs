@@ -121,7 +121,8 @@ impl Work<'_, '_> {
     fn admit(&mut self, report: &BlockReport) -> Result<(), &'static str> {
         let at = report.block;
         let first = report.node == self.rules.first;
-        if let Some(tip) = self.tree.tip {
+        let beside_floor = self.is_beside_floor(report);
+        if let Some(tip) = self.tree.tip.filter(|_| !beside_floor) {
             if at.number <= self.tree.floor {
                 if first && at.number == self.tree.floor {
                     self.alarm(AlarmCode::DeepReorg, at);
@@ -134,7 +135,7 @@ impl Work<'_, '_> {
             if !self.connected(parent_of(at, report)) {
                 self.wait(at, tip.number.saturating_add(self.rules.kept))?;
             }
-        } else if !first {
+        } else if self.tree.tip.is_none() && !first {
             self.wait(at, u64::MAX)?;
         }
         let block = Block {
@@ -149,6 +150,14 @@ impl Work<'_, '_> {
         };
         self.state.put(Key::Block(self.tree.chain.clone(), at), Entity::Block(Box::new(block)));
         Ok(())
+    }
+
+    /// Whether a block stands on the same parent as the lowest block of the branch: then the fork lies right below the tree, and all
+    /// that leaves the branch for it is known. So a chain whose very first block is replaced can be followed on.
+    fn is_beside_floor(&self, report: &BlockReport) -> bool {
+        let floor = Some(self.tree.floor).filter(|floor| self.tree.tip.is_some() && report.block.number == *floor);
+        let lowest = floor.and_then(|floor| self.canonical_at(floor));
+        lowest.and_then(|lowest| self.block(lowest)).is_some_and(|lowest| lowest.parent == report.parent)
     }
 
     /// Lets a block wait for its parent, if it is near enough and there is room.

@@ -73,6 +73,37 @@ fn a_reorganisation_below_finality_takes_the_credit_back_and_calls_a_human() {
 }
 
 #[test]
+fn the_very_first_block_may_be_replaced_before_and_after_it_is_final() {
+    for (confirmations, alarm) in [(9, None), (2, Some("alarm: deep reorg"))] {
+        let mut shard = Shard::new(policy(&["a", "b"], confirmations, confirmations, 16));
+        trunk(&mut shard, "a", 4);
+        trunk(&mut shard, "b", 4);
+        let left = facts(&shard.report(&with(empty("a", at(1, 1), at(0, 0)), 3, "ETH")));
+        let expected: Vec<&str> = ["unseen 1@2", "seen 3@1"].into_iter().chain(alarm).collect();
+        assert_eq!(left, expected);
+        // It goes on, and what is on the new branch becomes final when the other node has come round.
+        let mut said = Vec::new();
+        for number in 2..=12 {
+            said.extend(facts(&shard.report(&empty("a", at(number, 1), at(number - 1, 1)))));
+        }
+        assert_eq!(said, [""; 0]);
+        said.extend(facts(&shard.report(&with(empty("b", at(1, 1), at(0, 0)), 3, "ETH"))));
+        for number in 2..=12 {
+            said.extend(facts(&shard.report(&empty("b", at(number, 1), at(number - 1, 1)))));
+        }
+        assert_eq!(said.iter().filter(|word| word.starts_with("final")).collect::<Vec<_>>(), ["final 3@1"]);
+    }
+}
+
+#[test]
+fn a_fork_below_everything_that_is_known_calls_a_human_and_changes_nothing() {
+    let mut shard = Shard::new(policy(&["a"], 2, 2, 16));
+    trunk(&mut shard, "a", 3);
+    let deeper = shard.report(&empty("a", at(1, 1), at(0, 1)));
+    assert_eq!((deeper.dropped, facts(&deeper)), (Some("below-floor"), vec!["alarm: deep reorg".to_owned()]));
+}
+
+#[test]
 fn nothing_is_final_until_the_second_node_is_as_deep_on_the_same_branch() {
     let mut shard = Shard::new(policy(&["a", "b"], 4, 3, 16));
     assert_eq!(trunk(&mut shard, "a", 6), ["seen 1@2"]);

@@ -4,7 +4,7 @@
 //! given back only while no signature can be cashed; one nonce for an intent and one intent for a nonce; refusals that moved
 //! nothing. At rest: the books are the chain, to the unit, and every operation ended as the chain says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use alloy::primitives::{Address, B256};
@@ -18,7 +18,7 @@ use custos_testkit::{address, asset};
 use crate::actor::{Actor, Step};
 use crate::diary::Diary;
 use crate::surroundings::chain::{Coin, SharedNetwork, Tx};
-use crate::surroundings::facts::{SharedFacts, Standing};
+use crate::surroundings::facts::{Arrived, SharedFacts, Standing};
 use crate::surroundings::guard::GuardBase;
 use crate::surroundings::house::{CONFIRMATIONS, House, SANCTIONED};
 use crate::surroundings::outside::Outside;
@@ -244,7 +244,14 @@ impl MoneyOracle {
         let hot = Address::from(house.hot().0);
         let network = network.lock();
         let canonical = network.canonical();
-        let same = looked_at.iter().zip(canonical).take_while(|(known, block)| **known == block.hash).count();
+        // Mostly nothing has left the branch: the newest block that is known still stands where it stood.
+        let place = looked_at.len().checked_sub(1);
+        let stands = place.and_then(|place| canonical.get(place)).map(|block| block.hash);
+        let same = if stands.is_some() && stands == looked_at.last().copied() {
+            looked_at.len()
+        } else {
+            looked_at.iter().zip(canonical).take_while(|(known, block)| **known == block.hash).count()
+        };
         for gone in looked_at.split_off(same) {
             for (to, ..) in network.block(&gone).into_iter().flat_map(|block| sent(block, hot)) {
                 if let Some(count) = payments.get_mut(&to) {
@@ -335,11 +342,15 @@ impl MoneyOracle {
             .iter()
             .flat_map(|block| block.mined.iter().filter(|one| one.succeeded).map(|one| (one.tx.hash.0, block.number)))
             .collect();
+        // A transfer of a token has another place in another block: there it is another deposit.
+        let stands = |arrived: &&Arrived| matches!(arrived.standing, Standing::Credited | Standing::Quarantined);
+        let standing: BTreeSet<[u8; 32]> =
+            facts.deposits.values().filter(stands).map(|arrived| arrived.deposit.tx.0).collect();
         for arrived in facts.deposits.values() {
             let there = here.contains_key(&arrived.deposit.tx.0);
             let holds = match arrived.standing {
                 Standing::Credited | Standing::Quarantined => there,
-                Standing::Gone | Standing::Reversed => !there,
+                Standing::Gone | Standing::Reversed => !there || standing.contains(&arrived.deposit.tx.0),
                 // All that is in a block is final by now.
                 Standing::Seen => false,
             };

@@ -86,6 +86,15 @@ fn whatever_the_chain_and_somebody_inside_do_no_money_moves_twice() {
     assert_eq!(failed, Vec::<String>::new());
 }
 
+/// In this seed the chain is replaced down to the first block that is followed, with final deposits in it.
+#[test]
+fn a_chain_that_is_replaced_from_its_first_block_is_followed_on() {
+    let mut world = World::new(&wild(5));
+    world.live();
+    assert_eq!(world.diary.violations(), Vec::<String>::new());
+    assert!(world.diary.cases().contains_key("a reorganisation below finality"));
+}
+
 /// One seed with its story: `SEED=7 cargo test -p custos-simulation --test surroundings -- --nocapture story`.
 #[test]
 fn a_seed_tells_its_story() {
