@@ -55,6 +55,8 @@ pub struct SimulatedSettings {
     pub defences: Defences,
     /// The brokers' `transaction.partition.verification.enable`.
     pub verification: bool,
+    /// Whether all producers of a shard share one transactional id, so that a new one fences whoever came before.
+    pub fencing: bool,
     /// Whether a shard is restored from committed records only. All other readers are shown nothing else.
     pub restore_committed: bool,
     /// Whose time it runs on.
@@ -90,6 +92,7 @@ impl SimulatedSettings {
             faults: Faults::NONE,
             defences: Defences::ALL,
             verification: true,
+            fencing: true,
             restore_committed: true,
             time: SimulatedTime::Virtual,
             story: false,

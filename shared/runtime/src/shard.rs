@@ -2,6 +2,7 @@
 
 mod batch;
 mod courier;
+mod defences;
 mod fold;
 mod herald;
 mod memory;
@@ -14,6 +15,7 @@ mod takeover;
 pub use batch::{Batch, Identity, Poison, Tally, UnknownLogic};
 pub(crate) use courier::chain;
 pub use custos_saga::machine::LOGIC;
+pub use defences::{Defence, Defences};
 pub use fold::{Folded, Seated, fold};
 pub use herald::Herald;
 pub use memory::{Memory, Overlay};

@@ -97,6 +97,16 @@ mod tests {
     }
 
     #[test]
+    fn a_participant_that_keeps_no_record_of_an_early_undo_does_what_was_taken_back() {
+        let forgetful = |entry| match on_undo(entry) {
+            OnUndo::Record(Entry::Barred) if entry.is_none() => None,
+            OnUndo::Record(kept) | OnUndo::TakeBack(kept) => Some(kept),
+        };
+        assert_eq!(on_do(forgetful(None)), OnDo::Try, "so it is the record that bars the do");
+        assert_eq!(on_do(forgetful(Some(Entry::Done))), OnDo::SayRefused);
+    }
+
+    #[test]
     fn an_undo_that_comes_first_bars_the_do_for_ever() {
         let OnUndo::Record(entry) = on_undo(None) else { panic!("nothing was done") };
         assert_eq!(on_do(Some(entry)), OnDo::SayRefused);

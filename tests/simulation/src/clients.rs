@@ -26,6 +26,8 @@ const LOOK: Duration = Duration::from_millis(200);
 const WAITING_MAX: usize = 32;
 /// The longest pause between two requests.
 const PAUSE_MS: u64 = 8_000;
+/// Operations that they want when they are asked what else.
+const MORE: u64 = 5;
 /// How long a deposit takes from being seen to being final, at most.
 const FINALITY_MS: u64 = 20_000;
 
@@ -95,6 +97,11 @@ impl Clients {
     #[must_use]
     pub fn done(&self) -> bool {
         self.left == 0 && self.opened == self.accounts && self.waiting.is_empty() && self.chain.is_empty()
+    }
+
+    /// They want a little more.
+    pub const fn remind(&mut self) {
+        self.left = self.left.saturating_add(MORE);
     }
 
     fn name(number: u64) -> String {

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use custos_simulation::catalogue::{CATALOGUE, unmet};
+use custos_simulation::control::{CONTROLS, Missed};
 use custos_simulation::diary::Telling;
 use custos_simulation::profile::Profile;
 use custos_simulation::run::{Outcome, run};
@@ -36,6 +37,9 @@ struct Arguments {
     /// Fails when a case of the catalogue was never met.
     #[arg(long)]
     complete: bool,
+    /// Takes every defence away in turn, and says where it was missed.
+    #[arg(long)]
+    controls: bool,
 }
 
 #[derive(Default)]
@@ -56,6 +60,9 @@ fn main() -> anyhow::Result<ExitCode> {
         outcome.violations.iter().for_each(|violation| println!("violation: {violation}"));
         return Ok(if outcome.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
+    if arguments.controls {
+        return controls();
+    }
     let began = Instant::now();
     let sum = run_all(&arguments)?;
     println!("{:>10}  case", "times");
@@ -70,6 +77,23 @@ fn main() -> anyhow::Result<ExitCode> {
     println!("seeds {}, sagas {}, violations {count}", arguments.seeds, sum.sagas);
     let failed = count > 0 || (arguments.complete && !unmet.is_empty());
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// One line for each control.
+#[expect(clippy::print_stdout, reason = "this is a command")]
+fn controls() -> anyhow::Result<ExitCode> {
+    let mut all = true;
+    for control in CONTROLS {
+        let missed = control.missed()?;
+        let with_it = missed.as_ref().map(|missed| control.with_it(missed.seed)).transpose()?.unwrap_or_default();
+        all &= missed.is_some() && with_it.is_empty();
+        match missed {
+            Some(Missed { seed, violation }) => println!("{}: seed {seed} of {}: {violation}", control.name, control.within),
+            None => println!("{}: NOT MISSED in {} seeds", control.name, control.within),
+        }
+        with_it.iter().for_each(|violation| println!("    WITH IT: {violation}"));
+    }
+    Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn profile(arguments: &Arguments, seed: u64) -> Profile {

@@ -25,12 +25,27 @@ use crate::diary::Diary;
 const LOOK: Duration = Duration::from_secs(1);
 const MOST: usize = 1_000;
 
+/// What shards say within their transactions.
+const OUTPUTS: &[Topic] =
+    &[Topic::Events, Topic::ComplianceCommands, Topic::WalletCommands, Topic::BlockchainCommands, Topic::Addresses];
+/// Among it are questions without effect, which may leave ahead of the commit: screening, and what a transaction will cost.
+const ASKED_AHEAD: &[Topic] = &[Topic::ComplianceCommands, Topic::BlockchainCommands];
+
 /// Whether older records of a state partition may have been compacted away before they were seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compacted {
     /// They may.
     Perhaps,
     /// They may not.
+    Never,
+}
+
+/// Whether a transaction may be torn: shown in part, and written again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Torn {
+    /// It may.
+    Perhaps,
+    /// It may not.
     Never,
 }
 
@@ -41,6 +56,7 @@ pub struct LogOracle {
     keyring: Arc<Keyring>,
     partitions: u32,
     compacted: Compacted,
+    torn: Torn,
     diary: Diary,
     last: BTreeMap<ShardName, Manifest>,
     next: BTreeMap<ShardName, u64>,
@@ -53,12 +69,12 @@ impl LogOracle {
         cluster: Arc<SimulatedCluster>,
         keyring: Arc<Keyring>,
         partitions: u32,
-        compacted: Compacted,
+        (compacted, torn): (Compacted, Torn),
         diary: Diary,
     ) -> Self {
         let journal = cluster.process();
         let (last, next) = (BTreeMap::new(), BTreeMap::new());
-        Self { cluster, journal, keyring, partitions, compacted, diary, last, next }
+        Self { cluster, journal, keyring, partitions, compacted, torn, diary, last, next }
     }
 
     fn shards(&self) -> Vec<ShardName> {
@@ -100,7 +116,8 @@ impl LogOracle {
             let forward = manifest.attempt >= last.attempt
                 && manifest.next >= last.next
                 && manifest.event_sequence >= last.event_sequence
-                && manifest.logic >= last.logic;
+                && manifest.logic >= last.logic
+                && manifest.last.map(|input| input.at) >= last.last.map(|input| input.at);
             if !counts_on || !forward {
                 self.diary.violation(format!("{shard}: after {last:?} stands {manifest:?}"));
             }
@@ -157,39 +174,53 @@ impl LogOracle {
                 self.diary.violation(format!("audit of partition {partition}: {}", told(&finding)));
             }
         }
-        self.judge_outputs::<Accounts>(&[Topic::Events, Topic::ComplianceCommands]);
-        self.judge_outputs::<Treasury>(&[Topic::WalletCommands, Topic::BlockchainCommands, Topic::Addresses]);
+        self.judge_outputs();
         self.judge_quarantine(&journal, quarantined);
     }
 
     /// What readers of committed records are shown is what the inboxes decide: nothing of it is missing, and nothing else is there.
-    fn judge_outputs<M: Machine>(&self, topics: &[Topic]) {
-        let journal = self.cluster.process();
+    fn judge_outputs(&self) {
         for partition in 0..self.partitions {
             let mut decided: BTreeMap<Topic, BTreeSet<Digest>> = BTreeMap::new();
-            let mut output = |topic: Topic, record: &Record| {
-                decided.entry(topic).or_default().insert(input_digest(record));
-            };
-            let place = (partition, self.partitions);
-            if let Err(error) = replay_into::<M>(&journal, &self.keyring, place, None, &mut output) {
-                self.diary.violation(format!("replay of what a shard said: {}", told(&error)));
-                continue;
-            }
-            for topic in topics {
-                let records = read(&journal, *topic, partition, None);
-                let shown: BTreeSet<Digest> = records.iter().map(|(_, record)| input_digest(record)).collect();
-                if shown.len() < records.len() {
-                    self.diary.sometimes("an output stands in the log twice");
-                }
+            self.decide::<Accounts>(partition, &mut decided);
+            self.decide::<Treasury>(partition, &mut decided);
+            self.decide::<Chain>(partition, &mut decided);
+            for topic in OUTPUTS {
                 let decided = decided.remove(topic).unwrap_or_default();
-                let (lost, foreign) = (decided.difference(&shown).count(), shown.difference(&decided).count());
-                if lost > 0 || (foreign > 0 && *topic != Topic::WalletCommands) {
-                    let name = topic.name();
-                    self.diary.violation(format!(
-                        "{name}/{partition}: {lost} outputs are lost, and {foreign} are there that no input decides"
-                    ));
-                }
+                self.judge_output(*topic, partition, &decided);
             }
+        }
+    }
+
+    /// What a shard's inbox makes it say.
+    fn decide<M: Machine>(&self, partition: u32, decided: &mut BTreeMap<Topic, BTreeSet<Digest>>) {
+        let journal = self.cluster.process();
+        let mut output = |topic: Topic, record: &Record| {
+            decided.entry(topic).or_default().insert(input_digest(record));
+        };
+        let place = (partition, self.partitions);
+        if let Err(error) = replay_into::<M>(&journal, &self.keyring, place, None, &mut output) {
+            self.diary.violation(format!("replay of what a shard said: {}", told(&error)));
+        }
+    }
+
+    fn judge_output(&self, topic: Topic, partition: u32, decided: &BTreeSet<Digest>) {
+        let records = read(&self.cluster.process(), topic, partition, None);
+        let shown: BTreeSet<Digest> = records.iter().map(|(_, record)| input_digest(record)).collect();
+        let name = topic.name();
+        if shown.len() < records.len() {
+            self.diary.sometimes("an output stands in the log twice");
+            // Questions without effect may be asked again by whoever comes after; what has an effect is said by one transaction.
+            if self.torn == Torn::Never && !ASKED_AHEAD.contains(&topic) {
+                self.diary.violation(format!("{name}/{partition}: outputs of transactions that did not commit are shown"));
+            }
+        }
+        let (lost, foreign) = (decided.difference(&shown).count(), shown.difference(decided).count());
+        // A forger writes orders of his own.
+        if lost > 0 || (foreign > 0 && topic != Topic::WalletCommands) {
+            self.diary.violation(format!(
+                "{name}/{partition}: {lost} outputs are lost, and {foreign} are there that no input decides"
+            ));
         }
     }
 

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use custos_blockchain::{BlockchainError, Follower};
 use custos_domain::Timestamp;
 use custos_journal::{JournalError, SimulatedCluster, SimulatedJournal};
 use custos_runtime::host::Host;
 use custos_runtime::pace::{Clock, Time, Turn};
-use custos_runtime::serve::Serving;
+use custos_runtime::serve::{ServeStop, Serving};
 use custos_runtime::service::Service;
 use custos_runtime::shard::{Condition, Interrupt};
 use custos_saga::machine::Machine;
@@ -23,18 +24,29 @@ use crate::time::WorldClock;
 
 /// How long a part that has nothing to do rests at least.
 const REST: Duration = Duration::from_millis(100);
+/// How long a host that has nothing to do rests, unless somebody does something: often enough for its group and its timers.
+const IDLE: Duration = Duration::from_millis(500);
 
 /// What a process is made of.
 pub trait Part: Send {
     /// One bounded piece of work; never waits.
     ///
     /// # Errors
-    /// The process ends, as in production: why, for the story.
-    fn turn(&mut self) -> Result<Turn, String>;
+    /// The process ends, as in production.
+    fn turn(&mut self) -> Result<Turn, End>;
     /// Why a human would be called, if one would.
     fn halted(&self) -> Option<String> {
         None
     }
+}
+
+/// Why a process ends by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The log does not answer: it is started again.
+    Log(String),
+    /// A human would have to look: nothing that goes wrong here may bring it to that.
+    Halted(String),
 }
 
 /// What a process is started with.
@@ -148,6 +160,11 @@ impl Process {
         self.running.as_ref()?.parts.iter().find_map(|part| part.halted())
     }
 
+    /// Kills it.
+    pub fn kill(&mut self) {
+        self.die("killed");
+    }
+
     /// Ends it as if its host were gone, and keeps it away for a while.
     fn die(&mut self, why: &str) {
         if let Some(running) = self.running.take() {
@@ -226,8 +243,12 @@ impl Process {
             match part.turn() {
                 Ok(Turn::Again) => return Step::Busy,
                 Ok(Turn::Wait(span)) => rest = rest.min(span.max(REST)),
-                Err(why) => {
-                    self.die(&why);
+                Err(end) => {
+                    let (End::Log(why) | End::Halted(why)) = &end;
+                    if matches!(end, End::Halted(_)) {
+                        self.diary.violation(format!("{} halts: {why}", self.name));
+                    }
+                    self.die(why);
                     return Step::Dead;
                 }
             }
@@ -270,15 +291,15 @@ impl Actor for Process {
 
 impl<M: Machine> Part for Host<M> {
     /// A whole round, up to the first of its shards that has done something.
-    fn turn(&mut self) -> Result<Turn, String> {
+    fn turn(&mut self) -> Result<Turn, End> {
         let shards = self.standing().len();
         for _ in 0..=shards {
-            match self.step().map_err(|error: JournalError| error.to_string())? {
+            match self.step().map_err(|error: JournalError| End::Log(error.to_string()))? {
                 Turn::Again => return Ok(Turn::Again),
                 Turn::Wait(_) => {}
             }
         }
-        Ok(Turn::Wait(REST))
+        Ok(Turn::Wait(IDLE))
     }
 
     fn halted(&self) -> Option<String> {
@@ -293,7 +314,19 @@ impl<S: Service> Part for Serving<S>
 where
     S::Command: Clone,
 {
-    fn turn(&mut self) -> Result<Turn, String> {
-        self.step().map_err(|stop| format!("{}: {stop}", S::NAME))
+    fn turn(&mut self) -> Result<Turn, End> {
+        self.step().map_err(|stop| match stop {
+            ServeStop::Log(error) => End::Log(error.to_string()),
+            ServeStop::Halted { service, source } => End::Halted(format!("{service}: {source}")),
+        })
+    }
+}
+
+impl Part for Follower {
+    fn turn(&mut self) -> Result<Turn, End> {
+        self.step().map_err(|error| match error {
+            BlockchainError::Log(error) => End::Log(error.to_string()),
+            other => End::Halted(format!("{}: {other}", self.name())),
+        })
     }
 }

@@ -3,11 +3,16 @@
 
 use std::time::Duration;
 
-use custos_journal::{Defences, Faults, Rate, SimulatedSettings};
+use custos_journal::{Defence, Defences, Faults, Rate, SimulatedSettings};
+use custos_runtime::shard;
 
 use crate::chance::Chance;
 use crate::diary::Telling;
+use crate::ledger::Reading;
 use crate::process::ProcessFaults;
+use crate::surroundings::guard::GuardFaults;
+use crate::surroundings::house;
+use crate::surroundings::miner::ChainFaults;
 use crate::world::Interleaving;
 
 /// What a world is made of, and what goes wrong in it.
@@ -27,8 +32,16 @@ pub struct Profile {
     pub operations: u64,
     /// What goes wrong with the log.
     pub log: Faults,
-    /// What the log does against it.
+    /// What the log's clients do against it.
     pub defences: Defences,
+    /// What its brokers do against it.
+    pub brokers: Brokers,
+    /// What shards do against it.
+    pub shards: shard::Defences,
+    /// How the reader of events reads.
+    pub reading: Reading,
+    /// The end of an inbox is lost, acknowledged or not: what no cluster that is set up rightly does.
+    pub cut: bool,
     /// What goes wrong with processes.
     pub process: ProcessFaults,
     /// Who acts in the middle of a request.
@@ -41,6 +54,53 @@ pub struct Profile {
     pub checkpoints: bool,
     /// Most inputs of one transaction.
     pub batch_records: usize,
+    /// A question of a transfer or a withdrawal is never answered, one in so many; none if zero.
+    pub unanswered: u64,
+    /// A chain, a signer, officers and a forger, if there are any: else deposits come from nowhere and nothing is paid out.
+    pub outside: Option<Around>,
+}
+
+/// What brokers do, and what a shard believes of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Brokers {
+    /// `transaction.partition.verification.enable`.
+    pub verification: bool,
+    /// A new owner of a shard fences the one before.
+    pub fencing: bool,
+    /// A shard is restored from committed records only.
+    pub committed: bool,
+}
+
+/// What goes wrong around the system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Around {
+    /// On the chain.
+    pub chain: ChainFaults,
+    /// With the signing guard's database.
+    pub guard: GuardFaults,
+    /// One order in so many is forged; none if zero.
+    pub forged: u64,
+    /// A defence that is taken away.
+    pub without: Option<house::Defence>,
+}
+
+impl Brokers {
+    /// As they must be.
+    pub const RIGHT: Self = Self { verification: true, fencing: true, committed: true };
+}
+
+impl Around {
+    /// What a seed draws.
+    #[must_use]
+    pub fn drawn(chance: &mut Chance) -> Self {
+        let chain = ChainFaults::drawn(chance);
+        let mut rate = |least: u64, most: u64| {
+            let rate = chance.between(least, most);
+            if chance.coin() { rate } else { 0 }
+        };
+        let guard = GuardFaults { refused: rate(5, 40), unanswered: rate(5, 40) };
+        Self { chain, guard, forged: rate(2, 6), without: None }
+    }
 }
 
 impl Profile {
@@ -56,12 +116,18 @@ impl Profile {
             operations: 20,
             log: Faults::NONE,
             defences: Defences::ALL,
+            brokers: Brokers::RIGHT,
+            shards: shard::Defences::ALL,
+            reading: Reading::Counted,
+            cut: false,
             process: ProcessFaults { kill: 0, kill_at_point: 0, pause: 0, jump: 0, drift: 0 },
             interleaving: Interleaving { turns: 0, absence: 0 },
             ahead: true,
             follow: true,
             checkpoints: false,
             batch_records: 1_000,
+            unanswered: 0,
+            outside: None,
         }
     }
 
@@ -86,12 +152,22 @@ impl Profile {
             drift: rate(1, 50),
         };
         let interleaving = Interleaving { turns: rate(5, 100), absence: rate(100, 2_000) };
+        // Drawn apart from the rest, which stays as it is.
+        let mut more = chance.fork("more");
+        // The bracket and the renewal after a slow end are two lines against the same thing: the first must do alone.
+        let bracket = Defences::ALL.without(Defence::RenewalAfterSlowEnd);
+        // Blocks take their time: a world with a chain costs as much as thirty without.
+        let outside = if more.once_in(40) { Some(Around::drawn(&mut more)) } else { None };
+        let operations = if outside.is_some() { 20 } else { 80 };
         Self {
+            defences: if more.once_in(4) { bracket } else { Defences::ALL },
+            outside,
+            unanswered: if more.once_in(6) { more.between(3, 12) } else { 0 },
             partitions: if chance.coin() { 2 } else { 1 },
             orchestrators: chance.between(1, 3),
             services: chance.between(1, 2),
             accounts: chance.between(2, 6),
-            operations: chance.between(20, 80),
+            operations: chance.between(20, operations),
             log,
             process,
             interleaving,
@@ -109,6 +185,9 @@ impl Profile {
         SimulatedSettings {
             faults: self.log,
             defences: self.defences,
+            verification: self.brokers.verification,
+            fencing: self.brokers.fencing,
+            restore_committed: self.brokers.committed,
             story: telling == Telling::Story,
             // What was written two minutes ago may be compacted: longer than anybody here is away.
             compaction_lag: Duration::from_secs(120),

@@ -4,26 +4,38 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use custos_journal::{Counts, Rate, SimulatedCluster};
+use custos_compliance::{Compliance, Lists};
+use custos_journal::{Counts, Defences, Journal, Rate, SimulatedCluster};
+use custos_messages::{Machine, Topic};
 use custos_testkit::{keyring, policy, policy_root};
 
 use crate::chance::{Chance, Streams};
-use crate::clients::Clients;
 use crate::diary::{Diary, Telling};
-use crate::ledger::EventOracle;
-use crate::oracle::{Compacted, LogOracle};
+use crate::oracle::{Compacted, LogOracle, Torn};
+use crate::people::{Known, Outsiders, People};
 use crate::process::Process;
 use crate::profile::Profile;
 use crate::surroundings::facts::SharedFacts;
+use crate::surroundings::house::House;
 use crate::surroundings::outside::Outside;
 use crate::time::WorldClock;
-use crate::town::{orchestrator, provision, screener};
+use crate::town::{adapter, follower, orchestrator, provision, screener, signer};
 use crate::world::{Seat, World};
 
 /// The longest time that a world has with its faults, and the most turns: where nearly every commit fails, much is done for nothing.
 const TROUBLE: (Duration, u64) = (Duration::from_secs(900), 6_000);
+/// The same where there is a chain: blocks take their time.
+const TROUBLE_OUTSIDE: (Duration, u64) = (Duration::from_secs(1_800), 12_000);
 /// How long it has to come to rest when nothing goes wrong any more.
 const REST: (Duration, u64) = (Duration::from_secs(3_600), 200_000);
+/// The same where officers may be waited for, and fees.
+const REST_OUTSIDE: (Duration, u64) = (Duration::from_secs(6 * 3_600), 800_000);
+/// Until the last block with something of ours in it is final everywhere.
+const FINALITY: Duration = Duration::from_secs(180);
+/// How long a shard has to meet what was cut off its inbox.
+const CUT: Duration = Duration::from_secs(120);
+/// Records that are cut off.
+const CUT_RECORDS: u64 = 3;
 
 /// What became of a world.
 #[derive(Clone, Debug)]
@@ -50,9 +62,9 @@ pub struct Outcome {
 
 struct Built {
     world: World,
-    processes: Vec<Seat<Process>>,
-    clients: Seat<Clients>,
-    events: Seat<EventOracle>,
+    orchestrators: Vec<Seat<Process>>,
+    services: Vec<Seat<Process>>,
+    people: People,
     auditor: Seat<LogOracle>,
     facts: SharedFacts,
     /// Files of this world.
@@ -69,10 +81,11 @@ pub fn run(profile: &Profile, telling: Telling) -> anyhow::Result<Outcome> {
     let diary = Diary::new(WorldClock::new(Arc::clone(&cluster)), telling);
     let built = build(profile, &cluster, &diary)?;
     cluster.set_faults(profile.log);
-    let was_asked = built.world.run(TROUBLE, || built.clients.lock().done());
+    let trouble = if profile.outside.is_some() { TROUBLE_OUTSIDE } else { TROUBLE };
+    let was_asked = built.world.run(trouble, || built.people.asked());
     diary.note("world", format_args!("from now on nothing goes wrong; everything was asked: {was_asked}"));
     heal(&built);
-    let at_rest = built.world.run(REST, || is_at_rest(&built));
+    let at_rest = if profile.cut { cut(&built, &cluster, &diary) } else { rest(&built) };
     judge(&built, &diary, at_rest);
     let (counts, trace) = (cluster.counts(), cluster.trace());
     note_counts(&diary, &counts);
@@ -101,35 +114,51 @@ fn build(profile: &Profile, cluster: &Arc<SimulatedCluster>, diary: &Diary) -> a
     let streams = Streams::new(profile.seed);
     let keyring = Arc::new(keyring());
     let partitions = profile.partitions;
-    let rules = custos_policy::Policy { partitions, ..policy() };
-    provision(cluster, &keyring, &rules.sign(&policy_root())?, partitions)?;
+    let house = profile.outside.map(|outside| House::new(partitions, outside.without));
+    let rules = match &house {
+        Some(house) => house.signed.clone(),
+        None => custos_policy::Policy { partitions, ..policy() }.sign(&policy_root())?,
+    };
+    provision(cluster, &keyring, &rules, partitions)?;
     let folder = tempfile::Builder::new().prefix("custos-simulation-").tempdir_in(place())?;
-    let list = folder.path().join("list.toml");
-    std::fs::write(&list, "name = \"house\"\nversion = \"1\"\n")?;
-    let (clock, facts) = (WorldClock::new(Arc::clone(cluster)), SharedFacts::default());
-    let outside = || Outside::new(Arc::clone(cluster), Arc::clone(&keyring), partitions);
+    let facts = SharedFacts::default();
     let world = World::new(Arc::clone(cluster), diary.clone(), streams.schedule.clone(), profile.interleaving);
     let seat = |name: String, build| {
         let chance: Chance = streams.faults.fork(&name);
         world.seat(Process::new(&name, (Arc::clone(cluster), diary.clone()), chance, profile.process, build))
     };
-    let mut processes = Vec::new();
-    for number in 0..profile.orchestrators {
+    let orchestrators = (0..profile.orchestrators).map(|number| {
         let name = format!("orchestrator-{number}");
         let checkpoints = profile.checkpoints.then(|| folder.path().join(&name));
-        processes.push(seat(name.clone(), orchestrator(name, profile, Arc::clone(&keyring), checkpoints, diary.clone())));
-    }
+        seat(name.clone(), orchestrator(name, profile, Arc::clone(&keyring), checkpoints, diary.clone()))
+    });
+    let orchestrators = orchestrators.collect();
+    let outside = house.map(|house| Outsiders::new(house, cluster, diary, &streams.faults, profile));
+    let mut services = Vec::new();
     for number in 0..profile.services {
-        processes.push(seat(format!("screener-{number}"), screener(list.clone(), Arc::clone(&keyring), partitions)));
+        let of = |name: &str| format!("{name}-{number}");
+        let keyring = || Arc::clone(&keyring);
+        let house = outside.as_ref().map(|outside| outside.house.clone());
+        let lists = move || house.as_ref().map_or_else(|| Compliance::of(Lists::default()), House::compliance);
+        services.push(seat(of("screener"), screener(lists, (profile.unanswered, diary.clone()), keyring(), partitions)));
+        if let Some(Outsiders { house, network, guard }) = &outside {
+            let (house, network) = (|| house.clone(), || network.clone());
+            services.push(seat(of("signer"), signer(house(), guard.clone(), keyring(), partitions)));
+            services.push(seat(of("adapter"), adapter(house(), network(), keyring(), partitions)));
+            // Nobody runs two: they would say everything twice.
+            if number == 0 {
+                services.push(seat(of("follower"), follower(house(), network(), keyring(), partitions)));
+            }
+        }
     }
-    let wanted = (profile.accounts, profile.operations);
-    let told = (diary.clone(), clock, facts.clone());
-    let clients = world.seat(Clients::new(told, outside(), streams.workload.fork("clients"), wanted));
-    let events = world.seat(EventOracle::new(facts.clone(), diary.clone(), outside()));
+    let log = || Outside::new(Arc::clone(cluster), Arc::clone(&keyring), partitions);
+    let known = Known { profile, diary, facts: &facts, log: &log, streams: &streams, cluster };
+    let people = People::seat(&world, &known, outside);
     let compacted = if profile.log.compaction == Rate::NEVER { Compacted::Never } else { Compacted::Perhaps };
-    let auditor = LogOracle::new(Arc::clone(cluster), Arc::clone(&keyring), partitions, compacted, diary.clone());
+    let torn = if profile.defences == Defences::ALL { Torn::Never } else { Torn::Perhaps };
+    let auditor = LogOracle::new(Arc::clone(cluster), Arc::clone(&keyring), partitions, (compacted, torn), diary.clone());
     let auditor = world.seat(auditor);
-    Ok(Built { world, processes, clients, events, auditor, facts, _folder: Some(folder) })
+    Ok(Built { world, orchestrators, services, people, auditor, facts, _folder: Some(folder) })
 }
 
 /// Memory, where there is a folder for it: a simulated disk need not be durable.
@@ -140,17 +169,43 @@ fn place() -> std::path::PathBuf {
 
 fn heal(built: &Built) {
     built.world.heal();
-    built.processes.iter().for_each(|process| process.lock().heal());
+    built.orchestrators.iter().chain(&built.services).for_each(|process| process.lock().heal());
+    built.people.heal();
+}
+
+/// Whether the world came to rest.
+fn rest(built: &Built) -> bool {
+    let limit = if built.people.outsiders() { REST_OUTSIDE } else { REST };
+    if !built.world.run(limit, || is_at_rest(built)) {
+        return false;
+    }
+    if built.people.outsiders() {
+        built.world.run((FINALITY, limit.1), || false);
+    }
+    built.world.run(limit, || is_at_rest(built))
 }
 
 fn is_at_rest(built: &Built) -> bool {
-    built.events.lock().look();
+    built.people.look();
     let running = built.facts.lock().operations.values().any(|operation| operation.ending.is_none());
-    !running && built.clients.lock().done() && built.auditor.lock().is_drained()
+    !running && built.people.asked() && built.auditor.lock().is_drained()
+}
+
+/// Takes away the last inputs of a shard while nobody has it, and lets everybody go on.
+fn cut(built: &Built, cluster: &SimulatedCluster, diary: &Diary) -> bool {
+    rest(built);
+    built.orchestrators.iter().for_each(|process| process.lock().kill());
+    let inbox = Topic::Inbox(Machine::Accounts);
+    let end = cluster.process().bounds(inbox, 0).map_or(0, |(_, end)| end);
+    cluster.truncate(inbox, 0, end.saturating_sub(CUT_RECORDS));
+    diary.note("world", format_args!("the last {CUT_RECORDS} records of an inbox are lost"));
+    built.people.remind();
+    built.world.run((CUT, REST.1), || false);
+    true
 }
 
 fn judge(built: &Built, diary: &Diary, at_rest: bool) {
-    for process in &built.processes {
+    for process in &built.orchestrators {
         if let Some(why) = process.lock().halted() {
             diary.violation(format!("a shard stands still: {why}"));
         }
@@ -165,10 +220,11 @@ fn judge(built: &Built, diary: &Diary, at_rest: bool) {
             .take(3)
             .collect();
         drop(facts);
-        let asked = built.clients.lock().done();
+        let asked = built.people.asked();
         let drained = built.auditor.lock().is_drained();
         diary.violation(format!("no rest: asked {asked}, inboxes drained {drained}, running {open:?}"));
     }
+    built.people.at_rest();
     built.auditor.lock().at_rest();
 }
 

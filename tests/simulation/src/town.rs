@@ -6,19 +6,21 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use custos_accounts::Accounts;
+use custos_blockchain::{Adapter, FollowSettings, LEAD_MAX, followers};
 use custos_chain::Chain;
 use custos_compliance::Compliance;
 use custos_journal::{Journal, JournalError, Provision, SimulatedCluster};
 use custos_messages::accounts::AccountsInput;
 use custos_messages::chain::ChainInput;
+use custos_messages::compliance::{Direction, Screen};
 use custos_messages::treasury::TreasuryInput;
-use custos_messages::{Keyring, Machine as Kind, Mail, Postmark, ShardName, SignedPolicy, Source};
+use custos_messages::{Keyring, Machine as Kind, Mail, Postmark, ShardName, SignedPolicy, Source, Topic};
 use custos_runtime::host::{Host, HostSettings, Inspect};
 use custos_runtime::metrics::Metrics;
 use custos_runtime::ops::Desk;
 use custos_runtime::pace::{Clock, Hands};
 use custos_runtime::serve::{ServeSettings, Serving, Work};
-use custos_runtime::service::Service;
+use custos_runtime::service::{Service, Setback};
 use custos_runtime::shard::{ShardSettings, provision_shard};
 use custos_runtime::standby::StandbySettings;
 use custos_saga::machine::Machine;
@@ -28,6 +30,9 @@ use crate::chance::Chance;
 use crate::diary::Diary;
 use crate::process::{Build, Part, Start};
 use crate::profile::Profile;
+use crate::surroundings::chain::SharedNetwork;
+use crate::surroundings::guard::{CheckpointPaper, GuardBase};
+use crate::surroundings::house::House;
 
 /// Commands that a service deals with at the same time.
 const PARALLEL: usize = 16;
@@ -87,6 +92,7 @@ pub fn orchestrator(
             interrupt: Some(Arc::clone(&start.interrupt)),
             clock: start.clock.clone(),
             hands: Hands::Own,
+            defences: profile.shards,
             ..ShardSettings::new(name.clone())
         };
         let standby = |machine: Kind| StandbySettings {
@@ -176,10 +182,71 @@ where
     Ok(Box::new(serving))
 }
 
-/// A process that screens, by this list.
-pub fn screener(list: PathBuf, keyring: Arc<Keyring>, partitions: u32) -> Build {
+/// A process that screens, and never answers one question in so many.
+pub fn screener(
+    compliance: impl Fn() -> Compliance + Send + 'static,
+    (unanswered, diary): (u64, Diary),
+    keyring: Arc<Keyring>,
+    partitions: u32,
+) -> Build {
     Box::new(move |start| {
-        let compliance = Compliance::open(vec![list.clone()]).map_err(|error| error.to_string())?;
-        Ok(vec![serving(compliance, start, &keyring, partitions)?])
+        let service = Taciturn { compliance: compliance(), unanswered, diary: diary.clone() };
+        Ok(vec![serving(service, start, &keyring, partitions)?])
+    })
+}
+
+/// A screener that never answers some questions about what is sent, whoever of its kind is asked, and however often.
+struct Taciturn {
+    compliance: Compliance,
+    /// One in so many; none if zero.
+    unanswered: u64,
+    diary: Diary,
+}
+
+impl Service for Taciturn {
+    type Command = Screen;
+
+    const NAME: &'static str = Compliance::NAME;
+    const COMMANDS: Topic = Compliance::COMMANDS;
+    const SOURCE: Source = Compliance::SOURCE;
+
+    async fn handle(&self, command: Screen) -> Result<Vec<Mail>, Setback> {
+        let [first, second, ..] = command.id.0;
+        let drawn = u64::from(u16::from_be_bytes([first, second]));
+        if command.direction != Direction::In && drawn.checked_rem(self.unanswered) == Some(0) {
+            self.diary.sometimes("a question is never answered");
+            return Ok(Vec::new());
+        }
+        self.compliance.handle(command).await
+    }
+}
+
+/// A process that signs. Its checkpoint outlives it.
+pub fn signer(house: House, guard: GuardBase, keyring: Arc<Keyring>, partitions: u32) -> Build {
+    let paper = CheckpointPaper::default();
+    Box::new(move |start| {
+        let wallet = guard.signer(&house, &paper).map_err(|error| error.to_string())?;
+        Ok(vec![serving(wallet, start, &keyring, partitions)?])
+    })
+}
+
+/// A process that talks to the nodes when it is told to.
+pub fn adapter(house: House, network: SharedNetwork, keyring: Arc<Keyring>, partitions: u32) -> Build {
+    Box::new(move |start| Ok(vec![serving(Adapter::new(house.nodes(&network)), start, &keyring, partitions)?]))
+}
+
+/// A process that follows every node.
+pub fn follower(house: House, network: SharedNetwork, keyring: Arc<Keyring>, partitions: u32) -> Build {
+    Box::new(move |start| {
+        let settings = FollowSettings {
+            journal: Arc::<custos_journal::SimulatedJournal>::clone(&start.journal),
+            keyring: Arc::clone(&keyring),
+            partitions,
+            metrics: Metrics::default(),
+            work: Work::Own,
+            lead_max: LEAD_MAX,
+        };
+        let all = followers(&house.nodes(&network), &settings).map_err(|error| error.to_string())?;
+        Ok(all.into_iter().map(|follower| -> Box<dyn Part> { Box::new(follower) }).collect())
     })
 }

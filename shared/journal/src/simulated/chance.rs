@@ -79,6 +79,8 @@ pub struct Faults {
     pub short_read: Rate,
     /// A compaction of a state partition, at each call of anybody.
     pub compaction: Rate,
+    /// The leader of a partition changes, at each write, and the new one's clock is up to half a minute off.
+    pub broker_clock: Rate,
 }
 
 impl Faults {
@@ -96,6 +98,7 @@ impl Faults {
         append_fails: Rate::NEVER,
         short_read: Rate::NEVER,
         compaction: Rate::NEVER,
+        broker_clock: Rate::NEVER,
     };
 
     /// About half of the kinds, each with a rate of its own: what a run with this seed has to live with. Rare combinations are met
@@ -120,6 +123,7 @@ impl Faults {
             append_fails: rate(1_000),
             short_read: rate(5_000),
             compaction: rate(100),
+            broker_clock: rate(300),
         }
     }
 }

@@ -20,7 +20,10 @@ const MARKERS_WAIT: Duration = Duration::from_millis(20);
 pub(super) struct Transactor {
     core: Arc<Core>,
     process: u64,
+    /// The transactional id.
     id: ShardId,
+    /// Where it writes.
+    partition: u32,
     producer: Producer,
     /// What ended this producer for good.
     fatal: Option<Trouble>,
@@ -64,9 +67,10 @@ enum Refusal {
 }
 
 impl Transactor {
-    pub(super) fn open(core: &Arc<Core>, process: u64, id: ShardId) -> Result<Self, JournalError> {
+    pub(super) fn open(core: &Arc<Core>, process: u64, shard: ShardId) -> Result<Self, JournalError> {
         let operation = "take over the producer of a shard";
-        let (machine, partition) = (id.0.name(), id.1);
+        let (machine, partition) = (shard.0.name(), shard.1);
+        let id = if core.settings.fencing { shard } else { own_id(process, shard) };
         let within = core.settings.answer_timeout;
         let unavailable = |reason: &str| JournalError::Unavailable { operation, reason: reason.to_owned() };
         let producer = match ask(core, process, &Request::Init { id, known: None }, within) {
@@ -81,6 +85,7 @@ impl Transactor {
             core: Arc::clone(core),
             process,
             id,
+            partition,
             producer,
             fatal: None,
             failed: None,
@@ -250,7 +255,7 @@ impl bracket::Transactor for Transactor {
     fn send(&mut self, topic: Topic, record: &Record, receipt: &mut Receipt) -> Result<(), Trouble> {
         self.sent = self.sent.saturating_add(1);
         receipt.0.push(self.sent);
-        self.queue.entry((topic, self.id.1)).or_default().push((self.sent, record.clone()));
+        self.queue.entry((topic, self.partition)).or_default().push((self.sent, record.clone()));
         let leaves = self.core.lock().chance.happens(self.haste);
         if leaves && let Err(trouble) = self.pump(Patience::Once) {
             self.core.lock().note(format_args!("a record that nobody waits for yet fails: {}", trouble.reason));
@@ -292,6 +297,12 @@ impl bracket::Transactor for Transactor {
         let dead = || Trouble { verdict: Verdict::Fatal, reason: "this process was killed".to_owned() };
         self.fatal.clone().or_else(|| (!self.core.lock().is_alive(self.process)).then(dead))
     }
+}
+
+/// An id that no other process has: nobody is fenced by it.
+fn own_id(process: u64, (machine, partition): ShardId) -> ShardId {
+    let process = u32::try_from(process).unwrap_or(u32::MAX);
+    (machine, process.saturating_add(1).saturating_mul(1_000).saturating_add(partition))
 }
 
 /// Sends a request until it is answered, repeating it after the client's pause: what went out before may still be under way.

@@ -21,6 +21,8 @@ use crate::JournalError;
 const BEGINNING: u64 = 1_767_225_600_000;
 /// How long who waits in real time sleeps before it lets the world go on.
 const TICK: Duration = Duration::from_millis(20);
+/// How far a broker's clock is off at most.
+const BROKER_CLOCK_MOST_MS: u64 = 30_000;
 /// The longest time that a client stands still.
 const PAUSE_MOST_MS: u64 = 20_000;
 
@@ -39,6 +41,8 @@ pub(super) struct World {
     clock: Clock,
     pub(super) chance: Chance,
     pub(super) broker: Broker,
+    /// How far ahead each leader's clock is; one that is not here is right. What is behind is so by what all others are ahead.
+    broker_clocks: BTreeMap<Place, u64>,
     late: Vec<Request>,
     /// The next request of each of these kinds is held back, until it is released.
     to_hold: Vec<RequestKind>,
@@ -84,6 +88,7 @@ impl Core {
             clock,
             chance: Chance::new(settings.seed),
             broker: Broker::new(settings.verification, settings.transaction_timeout),
+            broker_clocks: BTreeMap::new(),
             late: Vec::new(),
             to_hold: Vec::new(),
             held: Vec::new(),
@@ -254,6 +259,7 @@ impl World {
             }
         }
         self.settings.faults = super::Faults::NONE;
+        self.broker_clocks.clear();
         self.go_on();
     }
 
@@ -343,10 +349,23 @@ impl World {
     }
 
     fn apply(&mut self, request: Request) -> Result<Reply, Code> {
-        let now = self.now();
+        let now = self.dated(&request);
         let result = self.broker.handle(request, now);
         self.counts.stray_ends = self.broker.stray_ends;
         result
+    }
+
+    /// Now, with the date that the broker believes in which is to write this.
+    fn dated(&mut self, request: &Request) -> Moment {
+        let now = self.now();
+        let Some(place) = place_of(request) else { return now };
+        if self.happens(|faults| faults.broker_clock) {
+            let ahead = self.chance.below(BROKER_CLOCK_MOST_MS);
+            self.note(format_args!("a new leader of {} {} is {ahead} ms ahead", place.0.name(), place.1));
+            self.broker_clocks.insert(place, ahead);
+        }
+        let ahead = self.broker_clocks.get(&place).copied().unwrap_or(0);
+        Moment { at: Timestamp(now.at.0.saturating_add(ahead)), ..now }
     }
 
     fn send(&mut self, process: u64, request: Request) -> Fate {

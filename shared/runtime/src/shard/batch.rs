@@ -15,6 +15,7 @@ use custos_messages::{
 use custos_saga::machine::{Cause, Command, Context, Effects, Machine, Outbound, Reply, TimerChange, TimerId, View};
 use tracing::span::EnteredSpan;
 
+use super::defences::{Defence, Defences};
 use super::memory::{Memory, Overlay};
 use super::records::{LastInput, Manifest, PendingId, PendingMessage};
 use super::takeover::input_digest;
@@ -139,6 +140,7 @@ pub struct Batch<M: Machine> {
     pub beyond: Option<UnknownLogic>,
     /// What happened.
     pub tally: Tally,
+    defences: Defences,
 }
 
 impl<M: Machine> Batch<M> {
@@ -158,7 +160,14 @@ impl<M: Machine> Batch<M> {
             logic: manifest.logic,
             beyond: None,
             tally: Tally::default(),
+            defences: Defences::ALL,
         }
+    }
+
+    /// The same with these defences alone: for tests.
+    #[must_use]
+    pub(super) fn under(self, defences: Defences) -> Self {
+        Self { defences, ..self }
     }
 
     /// Whether an answer to a question that this transaction asked ahead of its commit is likely to come soon.
@@ -180,7 +189,8 @@ impl<M: Machine> Batch<M> {
             return;
         }
         let before = (self.next, self.last);
-        let at = self.last.map_or(time, |last| time.max(last.at));
+        let earliest = self.last.filter(|_| self.defences.hold(Defence::TimeClamp)).map(|last| last.at);
+        let at = earliest.map_or(time, |earliest| time.max(earliest));
         self.next = entry.offset.saturating_add(1);
         self.last = Some(LastInput { offset: entry.offset, digest: input_digest(&entry.record), at });
         if let Err(poison) = self.hear(identity, memory, &entry, at) {
@@ -261,7 +271,12 @@ impl<M: Machine> Batch<M> {
         if link.to != identity.shard {
             return Err(Poison::Misrouted(link.to));
         }
-        let expected = self.overlay.taken(memory, link.from).saturating_add(1);
+        let taken = self.overlay.taken(memory, link.from);
+        let expected = taken.saturating_add(1);
+        if !self.defences.hold(Defence::LinkSequence) {
+            self.overlay.link_in.insert(link.from, link.sequence.max(taken));
+            return Ok(true);
+        }
         if link.sequence > expected {
             return Err(Poison::LinkGap { from: link.from, expected, found: link.sequence });
         }
@@ -289,7 +304,8 @@ impl<M: Machine> Batch<M> {
         }
         for ordered in effects.commands {
             let (topic, record) = command_record(identity, &ordered.command, mark.clone());
-            if ordered.ahead && identity.ahead {
+            let ahead = ordered.ahead || !self.defences.hold(Defence::EffectsAfterCommit);
+            if ahead && identity.ahead {
                 self.ahead.push((topic, identity.shard.partition, record));
                 self.due = self.due.saturating_add(1);
             } else {

@@ -17,12 +17,13 @@ use custos_saga::machine::{Machine, TimerId};
 use super::Question;
 use super::batch::{Batch, Identity, UnknownLogic};
 use super::courier::{Courier, Parcel, chain};
+use super::defences::{Defence, Defences};
 use super::fold::Folded;
 use super::herald::Herald;
 use super::memory::Memory;
 use super::progress::{Condition, Progress};
 use super::records::{Manifest, PendingId, header};
-use super::takeover::{TakeoverError, take_over_from};
+use super::takeover::{TakeoverError, take_over_under};
 use crate::metrics::ShardMetrics;
 use crate::pace::{Clock, Hands, Turn};
 
@@ -59,6 +60,8 @@ pub struct ShardSettings {
     pub clock: Clock,
     /// Who carries what leaves it.
     pub hands: Hands,
+    /// What keeps others' faults from doing harm: all, but in tests that show what each is for.
+    pub defences: Defences,
 }
 
 impl ShardSettings {
@@ -78,6 +81,7 @@ impl ShardSettings {
             interrupt: None,
             clock: Clock::HOST,
             hands: Hands::Threads,
+            defences: Defences::ALL,
         }
     }
 }
@@ -239,8 +243,8 @@ impl<M: Machine> Running<M> {
         context.progress.become_condition(Condition::TakingOver);
         let mut log = context.journal.acquire(shard.machine, shard.partition)?;
         let known = context.head_start.as_ref().and_then(|known| known());
-        let taken =
-            take_over_from::<M>(shard, &mut *log, &context.settings.advertise, known).map_err(|error| match error {
+        let taken = take_over_under::<M>(shard, &mut *log, &context.settings.advertise, known, context.settings.defences)
+            .map_err(|error| match error {
                 TakeoverError::Journal { source, .. } => ShardStop::from(source),
                 other => ShardStop::Refused(other),
             })?;
@@ -323,6 +327,9 @@ impl<M: Machine> Running<M> {
         let mut records = Vec::new();
         for (due, id) in self.memory.due.iter().take_while(|(due, _)| *due <= now).take(TIMERS_AT_ONCE) {
             let before = self.told.get(id);
+            if before.is_some() && !self.context.settings.defences.hold(Defence::TimerAgain) {
+                continue;
+            }
             if before.is_some_and(|told| !told.is_again(again, self.drained, moment)) {
                 continue;
             }
@@ -338,7 +345,7 @@ impl<M: Machine> Running<M> {
         let began = settings.clock.now();
         let transaction = self.manifest.transaction.saturating_add(1);
         self.log.begin(header(transaction, self.manifest.attempt))?;
-        let mut batch = Batch::<M>::on(&self.manifest);
+        let mut batch = Batch::<M>::on(&self.manifest).under(settings.defences);
         self.delivered.extend(self.courier.delivered());
         batch.strike_off(self.delivered.clone());
         let mut room = settings.batch_records.saturating_sub(first.len());

@@ -1,11 +1,14 @@
 //! Taking a shard over (rule 2): restore up to the last manifest, check that this is the same log, repair what a torn
 //! transaction left behind it, and state the acquisition as a transaction of its own.
 
+use std::collections::BTreeSet;
+
 use custos_domain::{Digest, HashContext};
 use custos_journal::{JournalError, Reach, ShardLog, Transaction};
 use custos_messages::{Record, ShardName};
 use custos_saga::machine::{LOGIC, Machine, StateError};
 
+use super::defences::{Defence, Defences};
 use super::fold::{Folded, Seated};
 use super::memory::Memory;
 use super::records::{LastInput, Manifest, header, is_manifest};
@@ -143,10 +146,21 @@ pub fn take_over_from<M: Machine>(
     owner: &str,
     known: Option<Folded>,
 ) -> Result<Taken<M>, TakeoverError> {
+    take_over_under(shard, log, owner, known, Defences::ALL)
+}
+
+/// As [`take_over_from`], with these defences alone.
+pub(super) fn take_over_under<M: Machine>(
+    shard: ShardName,
+    log: &mut dyn ShardLog,
+    owner: &str,
+    known: Option<Folded>,
+    defences: Defences,
+) -> Result<Taken<M>, TakeoverError> {
     let mut opening = Opening::Cold;
     let mut restored = None;
     if let Some(known) = known.and_then(Folded::rewound) {
-        match restore_tail::<M>(shard, log, known) {
+        match restore_tail::<M>(shard, log, known, defences) {
             Ok(whole) => (opening, restored) = (Opening::Warm, Some(whole)),
             Err(Misfit::Refused(TakeoverError::Journal { shard, source })) => {
                 return Err(TakeoverError::Journal { shard, source });
@@ -161,7 +175,7 @@ pub fn take_over_from<M: Machine>(
         Some(restored) => restored,
         None => {
             let found = read_state(shard, log)?;
-            check::<M>(shard, log, &found)?
+            check::<M>(shard, log, &found, defences)?
         }
     };
     acquire(shard, log, owner, restored, opening)
@@ -177,11 +191,19 @@ struct Restored<M: Machine> {
 }
 
 /// Everything that must hold of what was read, wherever it was read from.
-fn check<M: Machine>(shard: ShardName, log: &mut dyn ShardLog, found: &Folded) -> Result<Restored<M>, TakeoverError> {
+fn check<M: Machine>(
+    shard: ShardName,
+    log: &mut dyn ShardLog,
+    found: &Folded,
+    defences: Defences,
+) -> Result<Restored<M>, TakeoverError> {
     let unreadable = |source| TakeoverError::State { shard, source };
     let seated = found.manifest().ok_or(TakeoverError::NoManifest(shard))?;
     let manifest = Manifest::read(&seated.value).map_err(unreadable)?;
     check_log(shard, &manifest, log)?;
+    if defences.hold(Defence::InputDigest) {
+        check_last_input(shard, &manifest, log)?;
+    }
     if !knows(M::LOGIC, manifest.logic) {
         return Err(TakeoverError::Logic { shard, found: manifest.logic, newest: M::LOGIC });
     }
@@ -191,12 +213,18 @@ fn check<M: Machine>(shard: ShardName, log: &mut dyn ShardLog, found: &Folded) -
         return Err(TakeoverError::StateRoot(shard));
     }
     let before = |key: Vec<u8>| Record { value: found.committed().get(&key).cloned(), key, headers: Vec::new() };
-    let repair = found.torn().into_iter().map(before).collect();
+    let torn = if defences.hold(Defence::Repair) { found.torn() } else { BTreeSet::new() };
+    let repair = torn.into_iter().map(before).collect();
     Ok(Restored { memory, manifest, repair, records: found.records() })
 }
 
 /// Continues `known`, which was rewound to its manifest.
-fn restore_tail<M: Machine>(shard: ShardName, log: &mut dyn ShardLog, mut known: Folded) -> Result<Restored<M>, Misfit> {
+fn restore_tail<M: Machine>(
+    shard: ShardName,
+    log: &mut dyn ShardLog,
+    mut known: Folded,
+    defences: Defences,
+) -> Result<Restored<M>, Misfit> {
     let (from, rests_on) = (known.next(), known.manifest().cloned());
     let mut met = false;
     let reach = log
@@ -212,7 +240,7 @@ fn restore_tail<M: Machine>(shard: ShardName, log: &mut dyn ShardLog, mut known:
     if !met || known.is_of_another_log() || went_back(rests_on.as_ref(), known.manifest()) {
         return Err(Misfit::OtherManifest);
     }
-    Ok(check(shard, log, &known)?)
+    Ok(check(shard, log, &known, defences)?)
 }
 
 /// Whether the later of two manifests does not count on: the log was cut and written anew between them.
@@ -262,8 +290,12 @@ fn check_log(shard: ShardName, manifest: &Manifest, log: &mut dyn ShardLog) -> R
             return Err(TakeoverError::OtherLog { shard, what, expected, found });
         }
     }
+    Ok(())
+}
+
+fn check_last_input(shard: ShardName, manifest: &Manifest, log: &mut dyn ShardLog) -> Result<(), TakeoverError> {
     let Some(LastInput { offset, digest, .. }) = manifest.last else { return Ok(()) };
-    let entry = log.inbox_at(offset).map_err(journal)?;
+    let entry = log.inbox_at(offset).map_err(|source| TakeoverError::Journal { shard, source })?;
     match entry {
         Some(entry) if entry.offset == offset && input_digest(&entry.record) == digest => Ok(()),
         _ => Err(TakeoverError::InputChanged { shard, offset }),

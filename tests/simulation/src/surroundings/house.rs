@@ -25,6 +25,8 @@ pub const CONFIRMATIONS: u32 = 3;
 pub const NODES: [&str; 2] = ["a", "b"];
 /// How long an approval is awaited: short, for the time of a world is dear.
 pub const APPROVAL_WAIT: Millis = Millis::hours(1);
+/// Blocks from mark to mark: each is an event of every shard, and a world lives for hours.
+const MARK_EVERY: u32 = 10;
 /// How often a node is asked for news.
 const POLL: Duration = Duration::from_secs(4);
 /// Most transactions in a block.
@@ -92,6 +94,7 @@ impl House {
         let names: &[&str] = if without == Some(Defence::AllNodesAgree) { &["a"] } else { &NODES };
         for entry in rules.chains.values_mut() {
             entry.hot = keys.payer();
+            entry.mark_every = MARK_EVERY;
             entry.nodes = names.iter().map(|name| NodeName::new(name).expect("a valid name")).collect();
         }
         for entry in rules.assets.values_mut() {
