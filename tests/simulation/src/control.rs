@@ -213,7 +213,7 @@ fn crossing(seed: u64) -> Profile {
     let log = Faults { append_fails: Rate(300), arrival: Rate(300), ..Faults::NONE };
     let process = ProcessFaults { kill: 150, kill_at_point: 30, ..ProcessFaults::default() };
     let outside = Around { chain: weather(), ..Around::default() };
-    Profile { log, process, outside: Some(outside), operations: 10, follow: false, ..Profile::calm(seed) }
+    Profile { log, process, outside: Some(outside), operations: 20, follow: false, ..Profile::calm(seed) }
 }
 
 /// Screeners that do not answer, and clocks that go wrong.
@@ -238,7 +238,7 @@ fn dying(seed: u64) -> Profile {
 fn paying(seed: u64) -> Profile {
     let process = ProcessFaults { kill_at_point: 60, ..ProcessFaults::default() };
     let outside = Around { chain: weather(), forged: 2, ..Around::default() };
-    Profile { process, outside: Some(outside), operations: 10, follow: false, ..Profile::calm(seed) }
+    Profile { process, outside: Some(outside), operations: 20, follow: false, ..Profile::calm(seed) }
 }
 
 fn weather() -> ChainFaults {

@@ -23,7 +23,7 @@ use crate::time::WorldClock;
 use crate::world::{Seat, World};
 
 /// The longest pause between two requests of the bank, in milliseconds.
-const PAUSE_MS: u64 = 10_000;
+const PAUSE_MS: u64 = 60_000;
 
 /// What people know of their world.
 pub struct Known<'a> {

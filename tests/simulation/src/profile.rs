@@ -15,6 +15,9 @@ use crate::surroundings::house;
 use crate::surroundings::miner::ChainFaults;
 use crate::world::Interleaving;
 
+/// One world in so many has a chain, a signer, officers and a forger.
+const OUTSIDE: u64 = 6;
+
 /// What a world is made of, and what goes wrong in it.
 #[derive(Clone, Debug)]
 pub struct Profile {
@@ -156,9 +159,9 @@ impl Profile {
         let mut more = chance.fork("more");
         // The bracket and the renewal after a slow end are two lines against the same thing: the first must do alone.
         let bracket = Defences::ALL.without(Defence::RenewalAfterSlowEnd);
-        // Blocks take their time: a world with a chain costs as much as thirty without.
-        let outside = if more.once_in(40) { Some(Around::drawn(&mut more)) } else { None };
-        let operations = if outside.is_some() { 20 } else { 80 };
+        // Blocks take their time: a world with a chain costs as much as several without.
+        let outside = if more.once_in(OUTSIDE) { Some(Around::drawn(&mut more)) } else { None };
+        let operations = if outside.is_some() { 40 } else { 80 };
         Self {
             defences: if more.once_in(4) { bracket } else { Defences::ALL },
             outside,

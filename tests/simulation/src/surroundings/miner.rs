@@ -76,6 +76,8 @@ pub struct Miner {
     behind: Vec<(u64, u64)>,
     spike_left: u64,
     pause_left: u64,
+    /// When the next block is due: nothing that happens in the world makes it come sooner.
+    next_at: Duration,
 }
 
 impl Miner {
@@ -90,7 +92,7 @@ impl Miner {
         faults: ChainFaults,
     ) -> Self {
         let behind = vec![(0, 0); network.lock().nodes().len()];
-        Self { network, clock, diary, facts, chance, faults, behind, spike_left: 0, pause_left: 0 }
+        Self { network, clock, diary, facts, chance, faults, behind, spike_left: 0, pause_left: 0, next_at: Duration::ZERO }
     }
 
     /// From now on nothing goes wrong.
@@ -219,6 +221,11 @@ impl Actor for Miner {
     }
 
     fn step(&mut self) -> Step {
+        let now = self.clock.now();
+        if now < self.next_at {
+            return Step::Idle(self.next_at.saturating_sub(now));
+        }
+        self.next_at = now.saturating_add(EVERY);
         let time = self.clock.date().0 / 1_000;
         let shared = self.network.clone();
         let mut network = shared.lock();
