@@ -1,7 +1,7 @@
 //! What is left of a saga that has ended, for ever: enough to answer whoever repeats its request, and to tell an operator how it ended.
 //!
 //! Invariant: a repeat is judged by what is left, whether the record itself is still at hand or not, so that the answer is the same
-//! before and after the commit. What is left of the fingerprint are 127 bits of a digest: two requests that agree in them cannot be found.
+//! before and after the commit. What is left of the fingerprint are 111 bits of a digest: two requests that agree in them cannot be found.
 
 use custos_domain::{Digest, SagaId};
 use custos_saga::machine::{Place, Remains};
@@ -9,8 +9,8 @@ use custos_saga::machine::{Place, Remains};
 use crate::desk::Rows;
 use crate::state::{Entity, Finished, Key};
 
-/// The lowest bit says how it ended; the others are the fingerprint's.
-const COMPLETED: u128 = 1;
+/// The lowest bit of the last byte says how it ended; all others are the fingerprint's.
+const COMPLETED: u8 = 1;
 
 /// See the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,34 +18,28 @@ pub(crate) struct Ended(Remains);
 
 impl Ended {
     pub(crate) fn of(finished: &Finished) -> Self {
-        let completed = if finished.completed { COMPLETED } else { 0 };
-        Self(Remains((kept_of(&finished.fingerprint) | completed).to_be_bytes()))
+        let mut kept: [u8; 14] = finished.fingerprint.0.first_chunk().copied().unwrap_or_default();
+        let [.., last] = &mut kept;
+        *last = (*last & !COMPLETED) | u8::from(finished.completed);
+        Self(Remains(kept))
     }
 
     /// Whether it came from the request with this fingerprint.
     pub(crate) fn came_from(self, fingerprint: &Digest) -> bool {
-        self.number() & !COMPLETED == kept_of(fingerprint)
+        self == Self::of(&Finished { fingerprint: *fingerprint, completed: self.completed() })
     }
 
     /// Whether it did what was asked.
-    pub(crate) fn completed(self) -> bool {
-        self.number() & COMPLETED == COMPLETED
+    pub(crate) const fn completed(self) -> bool {
+        let [.., last] = self.0.0;
+        last & COMPLETED == COMPLETED
     }
-
-    fn number(self) -> u128 {
-        u128::from_be_bytes(self.0.0)
-    }
-}
-
-/// What is kept of a fingerprint.
-fn kept_of(fingerprint: &Digest) -> u128 {
-    u128::from_be_bytes(fingerprint.0.first_chunk().copied().unwrap_or_default()) & !COMPLETED
 }
 
 /// Both halves of the identity are hashes, and the second is also over the first: together they are as good as a hash of both.
 fn place_of(id: &SagaId) -> Place {
-    let account = u128::from_be_bytes(id.account.0);
-    Place((account ^ u128::from_be_bytes(id.local)).to_be_bytes())
+    let both = u128::from_be_bytes(id.account.0) ^ u128::from_be_bytes(id.local);
+    Place(both.to_be_bytes().first_chunk().copied().unwrap_or_default())
 }
 
 /// What the runtime keeps of a record in its stead.

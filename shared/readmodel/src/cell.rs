@@ -9,6 +9,7 @@ use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, AssertSqlSafe, Row as _};
 
 use crate::ReadError;
+use crate::columns;
 use crate::names::Named;
 use crate::schema::{Holds, Table};
 
@@ -106,6 +107,9 @@ pub(crate) async fn insert(
     rows: Vec<Vec<Cell>>,
     conflict: &str,
 ) -> Result<(), ReadError> {
+    if columns::are_taken_by(connection) {
+        return columns::insert(connection, table, &rows, conflict).await;
+    }
     let mut rest = rows.into_iter();
     while rest.len() > 0 {
         let size = SIZES.into_iter().find(|size| *size <= rest.len()).unwrap_or(1);

@@ -8,6 +8,7 @@
 mod books;
 mod cell;
 mod clients;
+mod columns;
 mod digest;
 mod error;
 mod feed;

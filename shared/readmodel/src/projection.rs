@@ -13,6 +13,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, AnyConnection, AssertSqlSafe, Row as _, Transaction};
 
 use crate::cell::{Cell, Fields, bind, insert, int, places};
+use crate::columns;
 use crate::fold::{Changes, sagas};
 use crate::rows::{OperationRow, PaymentRow};
 use crate::{Place, ReadError, ReadModel, schema};
@@ -189,6 +190,12 @@ async fn load(transaction: &mut Transaction<'_, Any>, changes: &mut Changes, new
 }
 
 async fn rows_of(connection: &mut AnyConnection, table: &'static str, sagas: &[SagaId]) -> Result<Vec<AnyRow>, ReadError> {
+    if columns::are_taken_by(connection) {
+        let sql = format!("SELECT * FROM {table} WHERE saga = ANY({})", columns::array_at(schema::Holds::Bytes, 1));
+        let cells: Vec<Cell> = sagas.iter().map(|saga| (*saga).into()).collect();
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(columns::array(cells.iter()));
+        return query.fetch_all(&mut *connection).await.map_err(ReadError::sql(table));
+    }
     let mut rows = Vec::new();
     for some in sagas.chunks(SAGAS) {
         let sql = format!("SELECT * FROM {table} WHERE saga IN ({})", places(1, some.len()));

@@ -1,5 +1,5 @@
-//! Records that will never change again, kept as little as a question about them needs: sixteen bytes that say where each stood, and
-//! sixteen that say what is left of it.
+//! Records that will never change again, kept as little as a question about them needs: fourteen bytes that say where each stood, and
+//! fourteen that say what is left of it.
 //!
 //! Entries lie sorted in pages of up to [`PAGE_MAX`], and the pages in order: the table grows by a page at a time and never moves as a
 //! whole. Invariants: an entry never changes and never goes; what is found depends on what was put in and on nothing else, not
@@ -10,11 +10,11 @@ use std::ops::Bound;
 
 /// Where a record stood: as good as the whole key, because it is a hash or made of hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place(pub [u8; 16]);
+pub struct Place(pub [u8; 14]);
 
 /// What is left of a record, as its machine wrote it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Remains(pub [u8; 16]);
+pub struct Remains(pub [u8; 14]);
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,10 +27,10 @@ pub struct Settled {
 type Page = Vec<(Place, Remains)>;
 
 /// The most entries of a page; then it is cut in two.
-const PAGE_MAX: usize = 128;
-/// Entries by which a page grows: 512 bytes, so that little of it is empty.
-const PAGE_STEP: usize = 16;
-const LOWEST: Place = Place([0; 16]);
+const PAGE_MAX: usize = 126;
+/// Entries by which a page grows: just below 512 bytes, as allocators have them, so that little of it is empty.
+const PAGE_STEP: usize = 18;
+const LOWEST: Place = Place([0; 14]);
 
 impl Settled {
     /// An empty table.
@@ -103,8 +103,8 @@ mod tests {
 
     fn entry(number: u64) -> (Place, Remains) {
         let hash = Digest::of(&number.to_be_bytes()).0;
-        let (place, remains) = hash.split_at(16);
-        (Place(place.try_into().unwrap()), Remains(remains.try_into().unwrap()))
+        let (place, rest) = hash.split_at(14);
+        (Place(place.try_into().unwrap()), Remains(rest[..14].try_into().unwrap()))
     }
 
     fn filled(numbers: impl Iterator<Item = u64>) -> Settled {
@@ -136,17 +136,17 @@ mod tests {
     fn an_entry_never_changes() {
         let mut settled = filled(0..1_000);
         let (place, remains) = entry(7);
-        assert!(!settled.insert(place, Remains([0; 16])));
+        assert!(!settled.insert(place, Remains([0; 14])));
         assert_eq!((settled.get(&place), settled.len()), (Some(remains), 1_000));
     }
 
     #[test]
     fn the_ends_of_the_order_are_places_like_any_other() {
         let mut settled = filled(0..1_000);
-        for place in [Place([0xff; 16]), LOWEST] {
+        for place in [Place([0xff; 14]), LOWEST] {
             assert_eq!(settled.get(&place), None);
-            assert!(settled.insert(place, Remains([1; 16])));
-            assert_eq!(settled.get(&place), Some(Remains([1; 16])));
+            assert!(settled.insert(place, Remains([1; 14])));
+            assert_eq!(settled.get(&place), Some(Remains([1; 14])));
         }
         assert!(Settled::default().is_empty() && Settled::default().get(&LOWEST).is_none());
     }
@@ -156,6 +156,6 @@ mod tests {
         let settled = filled(0..50_000);
         let room: usize = settled.pages.values().map(Vec::capacity).sum();
         assert!(settled.pages.values().all(|page| page.len() <= PAGE_MAX && !page.is_empty()));
-        assert!(room * 32 < 50_000 * 36, "{room} entries of room for 50,000");
+        assert!(room * 28 < 50_000 * 32, "{room} entries of room for 50,000");
     }
 }

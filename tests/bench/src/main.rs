@@ -2,6 +2,7 @@
 //!
 //! Invariants: each figure names what it was measured on; absolute figures are for orientation, ratios of one run count.
 
+mod blocks;
 mod codec;
 mod echo;
 mod floor;
@@ -10,11 +11,14 @@ mod load;
 mod machine;
 mod pair;
 mod parked;
+mod payments;
+mod projector;
 mod restore;
 mod rig;
 mod sagas;
 mod side;
 mod size;
+mod tape;
 mod usage;
 
 use std::io::Write as _;
@@ -49,7 +53,7 @@ enum What {
     Pair(Comparison),
     /// `pair` on a broker process that is started here: the figures to reach on real Kafka.
     Kafka(Comparison),
-    /// Inputs per second through the accounts machine, without a journal.
+    /// Inputs per second through each machine, without a journal.
     Machine {
         /// Accounts.
         #[arg(long, default_value_t = 1_000)]
@@ -67,7 +71,7 @@ enum What {
         #[arg(long, default_value_t = 10)]
         rounds: u64,
     },
-    /// Bytes of live sagas and of idempotency keys, and what many parked sagas cost those that run.
+    /// Bytes of a live saga, and what many parked sagas cost those that run.
     Parked {
         /// Few parked sagas.
         #[arg(long, default_value_t = 1_000)]
@@ -76,11 +80,37 @@ enum What {
         #[arg(long, default_value_t = 1_000_000)]
         many: u64,
     },
-    /// Runs one path of the accounts machine once, and says how many inputs it had.
+    /// Bytes of a permanent idempotency key.
+    Keys {
+        /// Keys.
+        #[arg(long, default_value_t = 1_000_000)]
+        keys: u64,
+        /// Kept as whole records, to compare with.
+        #[arg(long)]
+        records: bool,
+    },
+    /// Events and sagas a second that the projector folds into PostgreSQL, and how far behind it is.
+    Projector {
+        /// Partitions of the event log.
+        #[arg(long, default_value_t = 2)]
+        partitions: u32,
+        /// Accounts of each partition.
+        #[arg(long, default_value_t = 250)]
+        clients: u64,
+        /// Deposits and withdrawals of each account.
+        #[arg(long, default_value_t = 10)]
+        rounds: u64,
+        /// How often an empty read model catches up.
+        #[arg(long, default_value_t = 3)]
+        runs: u64,
+    },
+    /// Plays one path of a machine once, and says how many inputs it had.
     #[command(hide = true)]
     Path {
-        /// Which.
-        path: machine::Path,
+        /// Which machine.
+        subject: machine::Subject,
+        /// Which path.
+        path: tape::Path,
         /// Accounts.
         #[arg(long)]
         clients: u64,
@@ -188,7 +218,11 @@ fn main() -> Result<()> {
         What::Machine { clients, rounds } => machine::measure(clients, rounds, tell),
         What::Instructions { clients, rounds } => instructions::measure(clients, rounds, tell),
         What::Parked { few, many } => parked::measure(few, many, tell),
-        What::Path { path, clients, rounds } => tell(&Value::from(path.run(clients, rounds)?)),
+        What::Keys { keys, records } => parked::keys(keys, records, tell),
+        What::Projector { partitions, clients, rounds, runs } => {
+            projector::measure(projector::Course { partitions, clients, rounds, runs }, tell)
+        }
+        What::Path { subject, path, clients, rounds } => tell(&Value::from(subject.run(path, clients, rounds)?)),
         What::Restore { log, sagas } => tell(&restore::measure(&Rig::open(&log, 1)?, sagas)?),
         What::Size => tell(&size::measure()?),
         What::Build => tell(&size::how_to_time_a_build()),

@@ -17,47 +17,82 @@ use custos_saga::machine::{Cause, Machine as _, TimerChange, View};
 use custos_testkit as kit;
 use serde_json::{Value, json};
 
-use crate::machine::{Path, Said, Stream, context};
+use crate::machine::deposits_and_withdrawals;
+use crate::tape::{Path, Said, Tape, context};
 use crate::usage;
 
 const BATCH: u64 = 1_000;
 /// Accounts over which parked sagas are spread.
 const ACCOUNTS: u64 = 1_000;
-/// Runs of the hot path; the fastest counts, because whatever disturbs a run makes it slower.
+/// Runs of the hot path in each shard; the fastest counts, because whatever disturbs a run makes it slower.
 const RUNS: usize = 7;
 
-/// Measures with `few` and with `many` sagas parked.
+/// Measures with `few` and with `many` sagas parked, each in a shard of its own, alternately.
 ///
 /// # Errors
 /// A saga does not start.
 pub fn measure(few: u64, many: u64, mut tell: impl FnMut(&Value) -> Result<()>) -> Result<()> {
+    let tape = deposits_and_withdrawals(200, 5)?;
     let before = usage::resident_bytes();
-    let mut memory = Memory::<Accounts>::default();
-    park(&mut memory, 0..few)?;
-    let stream = Stream::record(200, 5)?;
-    let quiet = fastest(&mut memory, &stream);
-    park(&mut memory, few..many)?;
+    let mut busy = Memory::<Accounts>::default();
+    park(&mut busy, 0..many)?;
     let grown = usage::resident_bytes().saturating_sub(before);
-    let busy = fastest(&mut memory, &stream);
+    let mut quiet = Memory::<Accounts>::default();
+    park(&mut quiet, 0..few)?;
+    let (mut of_few, mut of_many) = (u64::MAX, u64::MAX);
+    for _ in 0..RUNS {
+        of_few = of_few.min(run(&mut quiet, &tape));
+        of_many = of_many.min(run(&mut busy, &tape));
+    }
     tell(&json!({
         "bench": "parked",
         "what": Path::Records.about(),
-        "inputs": stream.said.len(),
+        "inputs": tape.said.len(),
         "parked": [few, many],
-        "ns_per_input": [quiet, busy],
-        "slower_per_mille": busy.saturating_mul(1_000) / quiet.max(1),
+        "ns_per_input": [of_few, of_many],
+        "per_mille_of_few": of_many.saturating_mul(1_000) / of_few.max(1),
         "resident_bytes_per_live_saga": grown / many.max(1),
-    }))?;
-    drop(memory);
+    }))
+}
+
+/// Measures the permanent idempotency keys of `many` ended sagas, which are all that this process holds; if `records`, as whole
+/// records among the others, to compare with.
+///
+/// # Errors
+/// A key is not kept.
+pub fn keys(many: u64, records: bool, mut tell: impl FnMut(&Value) -> Result<()>) -> Result<()> {
+    let finished = |number: u64| Finished { fingerprint: Digest::of(&number.to_be_bytes()), completed: true };
     let before = usage::resident_bytes();
     let mut memory = Memory::<Accounts>::default();
-    for number in 0..many {
-        let id = saga(number);
-        let finished = Finished { fingerprint: Digest::of(&number.to_be_bytes()), completed: true };
-        memory.entities.insert(Key::Finished(id), Entity::Finished(finished));
+    let began = Instant::now();
+    let mut next = 0;
+    while next < many {
+        let last = many.min(next.saturating_add(BATCH));
+        let mut overlay = Overlay::<Accounts>::default();
+        for number in next..last {
+            if records {
+                memory.entities.insert(Key::Finished(saga(number)), Entity::Finished(finished(number)));
+                continue;
+            }
+            overlay.entities.insert(Key::Finished(saga(number)), Some(Entity::Finished(finished(number))));
+        }
+        let (_, roots) = overlay.records(&memory);
+        memory.merge(overlay, roots);
+        next = last;
     }
+    let kept_in = began.elapsed();
     let grown = usage::resident_bytes().saturating_sub(before);
-    tell(&json!({ "bench": "keys", "keys": many, "resident_bytes": grown, "bytes_per_key": grown / many.max(1) }))
+    let held = memory.entities.len().saturating_add(memory.settled.len());
+    ensure!(u64::try_from(held).ok() == Some(many), "{held} of {many} keys are kept");
+    let nanos = |took: std::time::Duration| u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / many.max(1);
+    tell(&json!({
+        "bench": "keys",
+        "kept_as": if records { "records" } else { "what is left of them" },
+        "keys": many,
+        "resident_bytes": grown,
+        "bytes_per_key": grown / many.max(1),
+        "ns_per_key_kept": nanos(kept_in),
+    }))
 }
 
 fn saga(number: u64) -> SagaId {
@@ -93,7 +128,7 @@ fn park(memory: &mut Memory<Accounts>, numbers: std::ops::Range<u64>) -> Result<
     Ok(())
 }
 
-fn request(number: u64) -> Said {
+fn request(number: u64) -> Said<Accounts> {
     let request = RequestWithdrawal {
         account: kit::account(&format!("parked-{}", number % ACCOUNTS)),
         key: kit::key(&format!("parked-{number}")),
@@ -106,10 +141,10 @@ fn request(number: u64) -> Said {
     (Source::Gateway, AccountsInput::RequestWithdrawal(request))
 }
 
-fn apply(memory: &mut Memory<Accounts>, batch: Vec<Said>) {
+fn apply(memory: &mut Memory<Accounts>, batch: Vec<Said<Accounts>>) {
     let mut overlay = Overlay::<Accounts>::default();
     for (source, message) in batch {
-        let mut view = View::new(&memory.entities, &mut overlay.entities);
+        let mut view = View::beside(&memory.settled, &memory.entities, &mut overlay.entities);
         let effects = Accounts::apply(&mut view, Cause::Message { source, message }, &context());
         for change in effects.timers {
             match change {
@@ -122,23 +157,21 @@ fn apply(memory: &mut Memory<Accounts>, batch: Vec<Said>) {
     memory.merge(overlay, roots);
 }
 
-/// Nanoseconds per input of the fastest run of the stream, on accounts and sagas of its own beside what is parked.
-fn fastest(memory: &mut Memory<Accounts>, stream: &Stream) -> u64 {
-    let mut best = u64::MAX;
-    for _ in 0..RUNS {
-        let batches: Vec<Vec<Said>> = stream.said.chunks(1_000).map(<[Said]>::to_vec).collect();
-        let began = Instant::now();
-        batches.into_iter().for_each(|batch| apply(memory, batch));
-        let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        best = best.min(nanos / u64::try_from(stream.said.len()).unwrap_or(1).max(1));
-        forget(memory, stream);
-    }
-    best
+/// Nanoseconds per input of a run of the tape, on accounts and sagas of its own beside what is parked.
+fn run(memory: &mut Memory<Accounts>, tape: &Tape<Accounts>) -> u64 {
+    let settled = memory.settled.clone();
+    let batches: Vec<Vec<Said<Accounts>>> = tape.said.chunks(1_000).map(<[Said<Accounts>]>::to_vec).collect();
+    let began = Instant::now();
+    batches.into_iter().for_each(|batch| apply(memory, batch));
+    let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    forget(memory, tape);
+    memory.settled = settled;
+    nanos / u64::try_from(tape.said.len()).unwrap_or(1).max(1)
 }
 
-/// What the stream left is taken out again, so that each run does the same.
-fn forget(memory: &mut Memory<Accounts>, stream: &Stream) {
-    for key in stream.state.keys().filter(|key| !matches!(key, Key::Policy | Key::House)) {
+/// What the tape left is taken out again, so that each run does the same.
+fn forget(memory: &mut Memory<Accounts>, tape: &Tape<Accounts>) {
+    for key in tape.state.keys().filter(|key| !matches!(key, Key::Policy | Key::House)) {
         memory.entities.remove(key);
     }
 }

@@ -84,14 +84,14 @@ impl<const NEWEST: u32> Machine for DiaryOf<NEWEST> {
     }
 
     fn settle(page: &String, _: &Page) -> Option<(Place, Remains)> {
-        page.starts_with(CLOSED).then(|| (place(page), Remains([7; 16])))
+        page.starts_with(CLOSED).then(|| (place(page), Remains([7; 14])))
     }
 }
 
 const CLOSED: &str = "closed-";
 
 fn place(page: &str) -> Place {
-    Place(Digest::of(page.as_bytes()).0[..16].try_into().unwrap())
+    Place(Digest::of(page.as_bytes()).0[..14].try_into().unwrap())
 }
 
 fn close(state: &mut View<'_, String, Page>, name: &str) {
