@@ -148,7 +148,7 @@ fn record<P: Process<Question = Question, Refusal = Refusal>>(desk: &mut Desk<'_
 
 /// The timer of a saga's question.
 fn timer(id: &SagaId, attempt: u32) -> TimerId {
-    TimerId([id.to_bytes().as_slice(), &attempt.to_be_bytes()].concat())
+    TimerId([id.to_bytes().as_slice(), &attempt.to_be_bytes()].concat().into())
 }
 
 /// The saga and question whose timer this is.

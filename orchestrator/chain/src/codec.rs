@@ -49,14 +49,14 @@ pub(crate) fn encode_entity(entity: &Entity) -> Vec<u8> {
 }
 
 pub(crate) fn decode(key: &[u8], value: &[u8]) -> Result<(Key, Entity), StateError> {
-    let name = hex::encode(key);
-    let malformed = |source| StateError::Malformed { key: name.clone(), source };
+    let name = || hex::encode(key);
+    let malformed = |source| StateError::Malformed { key: name(), source };
     let schema = wire::Schema::decode(value).map_err(malformed)?.schema;
     if schema != SCHEMA {
-        return Err(StateError::Schema { key: name, schema });
+        return Err(StateError::Schema { key: name(), schema });
     }
     let record = wire::Record::decode(value).map_err(malformed)?;
-    let wrong = |field| StateError::Field { key: name.clone(), field };
+    let wrong = |field| StateError::Field { key: name(), field };
     let (own, entity) = match record.body.ok_or_else(|| wrong("body"))? {
         wire::record::Body::Policy(held) => {
             let policy = Policy::decode(&held.bytes).map_err(|_| wrong("policy"))?;
@@ -72,7 +72,7 @@ pub(crate) fn decode(key: &[u8], value: &[u8]) -> Result<(Key, Entity), StateErr
             (Key::Block(block.chain.clone(), block.at), Entity::Block(Box::new(block)))
         }
     };
-    if encode_key(&own) == key { Ok((own, entity)) } else { Err(StateError::Key(name)) }
+    if encode_key(&own) == key { Ok((own, entity)) } else { Err(StateError::Key(name())) }
 }
 
 fn tree_out(tree: &Tree) -> wire::Tree {

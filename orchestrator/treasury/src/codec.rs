@@ -87,15 +87,15 @@ pub(crate) fn encode_entity(entity: &Entity) -> Vec<u8> {
 }
 
 pub(crate) fn decode(key: &[u8], value: &[u8]) -> Result<(Key, Entity), StateError> {
-    let name = hex::encode(key);
-    let malformed = |source| StateError::Malformed { key: name.clone(), source };
+    let name = || hex::encode(key);
+    let malformed = |source| StateError::Malformed { key: name(), source };
     let schema = wire::Schema::decode(value).map_err(malformed)?.schema;
     if schema != SCHEMA {
-        return Err(StateError::Schema { key: name, schema });
+        return Err(StateError::Schema { key: name(), schema });
     }
     let record = wire::Record::decode(value).map_err(malformed)?;
-    let own = decode_key(key).ok_or_else(|| StateError::Key(name.clone()))?;
-    let wrong = |field| StateError::Field { key: name.clone(), field };
+    let own = decode_key(key).ok_or_else(|| StateError::Key(name()))?;
+    let wrong = |field| StateError::Field { key: name(), field };
     let body = record.body.ok_or_else(|| wrong("body"))?;
     let entity = match (&own, body) {
         (Key::Policy, Body::Policy(held)) => {
@@ -119,7 +119,7 @@ pub(crate) fn decode(key: &[u8], value: &[u8]) -> Result<(Key, Entity), StateErr
         (Key::Slot(..) | Key::Tx(..), Body::Owner(held)) => {
             Entity::Owner(IntentId(fixed(&held.intent, "intent").map_err(wrong)?))
         }
-        _ => return Err(StateError::Key(name)),
+        _ => return Err(StateError::Key(name())),
     };
     Ok((own, entity))
 }

@@ -186,11 +186,12 @@ impl Desk<'_, '_> {
 
 impl Timer {
     fn id(self) -> TimerId {
-        TimerId(match self {
+        let name = match self {
             Self::Hot(wallet) => [&[1], wallet.as_bytes()].concat(),
             Self::Address(wallet, index) => [&[2], wallet.as_bytes(), &index.to_be_bytes()].concat(),
             Self::Payment(wallet, intent) => [&[3], wallet.as_bytes(), intent.as_bytes()].concat(),
-        })
+        };
+        TimerId(name.into())
     }
 
     fn read(timer: &TimerId) -> Option<Self> {

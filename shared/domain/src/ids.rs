@@ -72,14 +72,21 @@ fn uuid8(hash: [u8; 32]) -> [u8; 16] {
 }
 
 fn write_uuid(bytes: &[u8; 16], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let text = hex::encode(bytes);
-    for (at, digit) in text.char_indices() {
-        if matches!(at, 8 | 12 | 16 | 20) {
-            f.write_str("-")?;
-        }
-        write!(f, "{digit}")?;
-    }
-    Ok(())
+    let mut digits = [0; 32];
+    hex::encode_to_slice(bytes, &mut digits).map_err(|_| fmt::Error)?;
+    let mut text = [b'-'; 36];
+    let places = text.iter_mut().zip(0..).filter(|(_, at)| !matches!(at, 8 | 13 | 18 | 23));
+    places.zip(digits).for_each(|((place, _), digit)| *place = digit);
+    f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+}
+
+/// Lower-case hexadecimal, two digits a byte. Written at once: the names of records, and of everything in their headers, are such digits.
+#[must_use]
+pub fn hex_text(bytes: &[u8]) -> String {
+    let mut text = vec![0; bytes.len().saturating_mul(2)];
+    let written = hex::encode_to_slice(bytes, &mut text);
+    debug_assert_eq!(written, Ok(()), "there is exactly as much room as it takes");
+    String::from_utf8(text).unwrap_or_default()
 }
 
 fn parse_uuid(what: &'static str, text: &str) -> Result<[u8; 16], IdError> {
@@ -130,7 +137,9 @@ macro_rules! byte_id {
 }
 
 fn write_hex(bytes: &[u8; 32], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    f.write_str(&hex::encode(bytes))
+    let mut text = [0; 64];
+    hex::encode_to_slice(bytes, &mut text).map_err(|_| fmt::Error)?;
+    f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
 }
 
 fn parse_hex(what: &'static str, text: &str) -> Result<[u8; 32], IdError> {
@@ -140,7 +149,8 @@ fn parse_hex(what: &'static str, text: &str) -> Result<[u8; 32], IdError> {
 }
 
 fn write_0x(bytes: &[u8; 32], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write!(f, "0x{}", hex::encode(bytes))
+    f.write_str("0x")?;
+    write_hex(bytes, f)
 }
 
 fn parse_0x(what: &'static str, text: &str) -> Result<[u8; 32], IdError> {
@@ -279,7 +289,7 @@ impl SagaId {
 
 impl fmt::Display for SagaId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.account, hex::encode(self.local))
+        write!(f, "{}.{}", self.account, hex_text(&self.local))
     }
 }
 

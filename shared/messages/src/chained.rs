@@ -2,7 +2,7 @@
 //!
 //! Invariant: the hash covers the place, the type, the key and the payload, and nothing that may differ on replay.
 
-use custos_domain::{Digest, HashContext};
+use custos_domain::{Digest, HashContext, hex_text};
 
 use crate::envelope::{parsed, read_hex, read_number};
 use crate::events::Event;
@@ -92,8 +92,8 @@ impl Keyring {
         let mark = Postmark { time: Some(event.at), trace, ..Postmark::default() };
         let mut headers = envelope_of(event, &value, Source::Accounts, mark).headers();
         headers.push((SEQUENCE.to_owned(), place.sequence.to_string().into_bytes()));
-        headers.push((PREVIOUS.to_owned(), hex::encode(place.previous.0).into_bytes()));
-        headers.push((HASH.to_owned(), hex::encode(place.hash.0).into_bytes()));
+        headers.push((PREVIOUS.to_owned(), hex_text(&place.previous.0).into_bytes()));
+        headers.push((HASH.to_owned(), hex_text(&place.hash.0).into_bytes()));
         debug_assert!(headers.iter().all(|(name, _)| name != AUTH), "a record is sealed once");
         self.seal_record(Source::Accounts, Topic::Events, Record { key: event.key(), value: Some(value), headers })
     }

@@ -3,7 +3,7 @@
 //! Invariants: `read` after `write` gives the same envelope; a header that is known may stand once only and must hold exactly what
 //! `write` would have written. Headers that are not known are left to whoever put them there.
 
-use custos_domain::Timestamp;
+use custos_domain::{Timestamp, hex_text};
 
 use crate::{Envelope, Link, Machine, MessageId, Record, ReplyTo, ShardName, Source, TraceParent};
 
@@ -40,7 +40,7 @@ impl Envelope {
         let mut headers = vec![
             header(CONTENT_TYPE, PROTOBUF),
             header(SPEC_VERSION, "1.0"),
-            header(ID, hex::encode(self.id.0)),
+            header(ID, hex_text(&self.id.0)),
             header(KIND, self.kind.as_str()),
             header(SOURCE, format!("custos/{}", self.source.name())),
             header(SUBJECT, self.subject.as_str()),
@@ -49,7 +49,7 @@ impl Envelope {
         headers.reserve(8);
         headers.extend(self.time.map(|time| header(TIME, write_time(time))));
         headers.extend(self.link.map(|link| header(LINK, write_link(&link))));
-        headers.extend(self.reply_to.map(|to| header(REPLY_TO, format!("{}/{}", to.instance, hex::encode(to.correlation)))));
+        headers.extend(self.reply_to.map(|to| header(REPLY_TO, format!("{}/{}", to.instance, hex_text(&to.correlation)))));
         headers.extend(self.trace.as_ref().map(|trace| header(TRACE, trace.0.as_str())));
         headers
     }
@@ -109,7 +109,7 @@ fn exactly(record: &Record, name: &'static str, expected: &str) -> Result<(), En
 pub(crate) fn read_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     hex::decode_to_slice(text, &mut bytes).ok()?;
-    (hex::encode(bytes) == text).then_some(bytes)
+    (!text.bytes().any(|digit| digit.is_ascii_uppercase())).then_some(bytes)
 }
 
 /// Digits without sign or leading zero.

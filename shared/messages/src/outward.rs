@@ -172,7 +172,7 @@ impl Message for GatewayReply {
     }
 
     fn subject(&self) -> String {
-        hex::encode(self.correlation)
+        custos_domain::hex_text(&self.correlation)
     }
 
     fn key(&self) -> Vec<u8> {

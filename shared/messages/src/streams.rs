@@ -220,7 +220,7 @@ impl Message for TimerDue {
     }
 
     fn subject(&self) -> String {
-        hex::encode(&self.timer)
+        custos_domain::hex_text(&self.timer)
     }
 
     fn key(&self) -> Vec<u8> {

@@ -45,8 +45,10 @@ pub use payments::{Approval, DecisionView, Payment, ScreeningView, Signature};
 pub use projection::{Applied, Arrival, Projection};
 pub use room::{create_schema, drop_schema, in_schema};
 
-/// Connections at once. SQLite writes with one at a time whatever the number.
+/// Connections at once to a server.
 const CONNECTIONS: u32 = 8;
+/// Connections at once to a file. SQLite writes with one at a time whatever the number, and each keeps pages of its own in memory.
+const CONNECTIONS_TO_FILE: u32 = 4;
 /// How long a caller waits for a connection.
 const ACQUIRE: Duration = Duration::from_secs(10);
 /// How often opening is tried when several processes bring the schema up to date at once.
@@ -70,8 +72,12 @@ impl ReadModel {
         let (dialect, url) = dialect(url)?;
         sqlx::any::install_default_drivers();
         let options = AnyConnectOptions::from_str(&url).map_err(ReadError::sql("read the database's address"))?;
+        let connections = match dialect {
+            Dialect::Postgres => CONNECTIONS,
+            Dialect::Sqlite => CONNECTIONS_TO_FILE,
+        };
         let pool = AnyPoolOptions::new()
-            .max_connections(CONNECTIONS)
+            .max_connections(connections)
             .acquire_timeout(ACQUIRE)
             .after_connect(move |connection, _| Box::pin(prepare(connection, dialect)))
             .connect_with(options)

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::hash::Hash;
+use std::sync::Arc;
 
 use custos_domain::Timestamp;
 use custos_messages::blockchain::BlockchainCommand;
@@ -121,7 +122,7 @@ pub struct Context {
 
 /// A timer's name: bytes that the machine chooses, unique in the shard.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TimerId(pub Vec<u8>);
+pub struct TimerId(pub Arc<[u8]>);
 
 /// Everything that an input makes a machine do, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! Records that will never change again, kept as little as a question about them needs: fourteen bytes that say where each stood, and
 //! fourteen that say what is left of it.
 //!
-//! Entries lie sorted in pages of up to [`PAGE_MAX`], and the pages in order: the table grows by a page at a time and never moves as a
-//! whole. Invariants: an entry never changes and never goes; what is found depends on what was put in and on nothing else, not
-//! on the order. Deliberately absent: the records themselves. They stand in the log, and the state root goes over them there.
+//! Entries lie in pages of up to [`PAGE_MAX`], each responsible for a range of places, and a page in pieces of one size, as they came: the
+//! table grows by a piece at a time, never moves as a whole, and all that it takes from the allocator has one size. Invariants: an
+//! entry never changes and never goes; what is found depends on what was put in and on nothing else, not even on the order.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -17,19 +17,30 @@ pub struct Place(pub [u8; 14]);
 pub struct Remains(pub [u8; 14]);
 
 /// See the module.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Settled {
     /// Pages by the lowest place that belongs to each.
     pages: BTreeMap<Place, Page>,
     count: usize,
 }
 
-type Page = Vec<(Place, Remains)>;
+type Entry = (Place, Remains);
 
-/// The most entries of a page; then it is cut in two.
-const PAGE_MAX: usize = 126;
-/// Entries by which a page grows: just below 512 bytes, as allocators have them, so that little of it is empty.
-const PAGE_STEP: usize = 18;
+/// The first `taken` entries of its pieces are those that it holds.
+#[derive(Clone, Debug, Default)]
+struct Page {
+    #[expect(
+        clippy::vec_box,
+        reason = "pieces in one block would be moved to a block of another size with every piece more"
+    )]
+    pieces: Vec<Box<[Entry; PIECE]>>,
+    taken: usize,
+}
+
+/// Entries of a piece: just below 256 bytes, as allocators have them.
+const PIECE: usize = 9;
+/// The most entries of a page; then it is cut in two. All of them are looked at for one that is not there.
+const PAGE_MAX: usize = 72;
 const LOWEST: Place = Place([0; 14]);
 
 impl Settled {
@@ -43,31 +54,28 @@ impl Settled {
     #[must_use]
     pub fn get(&self, place: &Place) -> Option<Remains> {
         let (_, page) = self.pages.range(..=*place).next_back()?;
-        let at = find(page, place).ok()?;
-        page.get(at).map(|(_, remains)| *remains)
+        page.find(place)
     }
 
     /// Keeps what is left of a record; `false`, and nothing changes, if its place is taken.
     pub fn insert(&mut self, place: Place, remains: Remains) -> bool {
-        let Some((_, page)) = self.pages.range_mut((Bound::Unbounded, Bound::Included(place))).next_back() else {
-            self.pages.insert(LOWEST, page_of(&[(place, remains)]));
-            self.count = self.count.saturating_add(1);
-            return true;
+        let page = match self.pages.range_mut((Bound::Unbounded, Bound::Included(place))).next_back() {
+            Some((_, page)) => page,
+            None => self.pages.entry(LOWEST).or_default(),
         };
-        let Err(at) = find(page, &place) else { return false };
-        if page.len() == page.capacity() {
-            page.reserve_exact(PAGE_STEP);
+        if page.find(&place).is_some() {
+            return false;
         }
-        page.insert(at, (place, remains));
-        self.count = self.count.saturating_add(1);
-        if page.len() > PAGE_MAX {
-            let (lower, upper) = page.split_at(page.len() / 2);
-            let (lower, upper) = (page_of(lower), page_of(upper));
-            *page = lower;
-            if let Some((first, _)) = upper.first() {
-                self.pages.insert(*first, upper);
+        let upper = if page.taken == PAGE_MAX { page.cut() } else { None };
+        match upper {
+            Some((first, mut upper)) => {
+                let into = if place < first { page } else { &mut upper };
+                into.push((place, remains));
+                self.pages.insert(first, upper);
             }
+            None => page.push((place, remains)),
         }
+        self.count = self.count.saturating_add(1);
         true
     }
 
@@ -84,20 +92,59 @@ impl Settled {
     }
 }
 
-fn find(page: &Page, place: &Place) -> Result<usize, usize> {
-    page.binary_search_by(|(known, _)| known.cmp(place))
+/// The same entries, in whatever order they came.
+impl PartialEq for Settled {
+    fn eq(&self, other: &Self) -> bool {
+        let mut entries = self.pages.values().flat_map(Page::entries);
+        self.count == other.count && entries.all(|(place, remains)| other.get(place) == Some(*remains))
+    }
 }
 
-/// A page with these entries and room for the next ones.
-fn page_of(entries: &[(Place, Remains)]) -> Page {
-    let mut page = Vec::with_capacity(entries.len().next_multiple_of(PAGE_STEP));
-    page.extend_from_slice(entries);
-    page
+impl Eq for Settled {}
+
+impl Page {
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.pieces.iter().flat_map(|piece| piece.iter()).take(self.taken)
+    }
+
+    fn find(&self, place: &Place) -> Option<Remains> {
+        self.entries().find(|(known, _)| known == place).map(|(_, remains)| *remains)
+    }
+
+    fn push(&mut self, entry: Entry) {
+        let at = self.taken % PIECE;
+        if at == 0 {
+            self.pieces.reserve_exact(1);
+            self.pieces.push(Box::new([(LOWEST, Remains([0; 14])); PIECE]));
+        }
+        if let Some(free) = self.pieces.last_mut().and_then(|piece| piece.get_mut(at)) {
+            *free = entry;
+            self.taken = self.taken.saturating_add(1);
+        }
+    }
+
+    /// Keeps the lower half, and gives the upper one and where it begins.
+    fn cut(&mut self) -> Option<(Place, Self)> {
+        let mut entries: Vec<Entry> = self.entries().copied().collect();
+        entries.sort_unstable_by_key(|(place, _)| *place);
+        let upper = entries.split_off(entries.len() / 2);
+        let (first, _) = *upper.first()?;
+        *self = Self::of(entries);
+        Some((first, Self::of(upper)))
+    }
+
+    fn of(entries: Vec<Entry>) -> Self {
+        let mut page = Self::default();
+        entries.into_iter().for_each(|entry| page.push(entry));
+        page
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use custos_domain::Digest;
+
+    use std::ops::RangeBounds as _;
 
     use super::*;
 
@@ -127,9 +174,14 @@ mod tests {
             assert_eq!((forward.get(&other), backward.get(&other)), (None, None));
         }
         assert_eq!((forward.len(), backward.len()), (20_000, 20_000));
-        let listed = |settled: &Settled| settled.pages.values().flatten().copied().collect::<Vec<_>>();
-        assert_eq!(listed(&forward), listed(&backward));
-        assert!(listed(&forward).is_sorted_by_key(|(place, _)| *place));
+        assert_eq!(forward, backward);
+        assert_ne!(forward, filled(1..=MANY));
+        for settled in [&forward, &backward] {
+            let ends = settled.pages.keys().skip(1).map(|first| Bound::Excluded(*first)).chain([Bound::Unbounded]);
+            for ((first, page), end) in settled.pages.iter().zip(ends) {
+                assert!(page.entries().all(|(place, _)| (Bound::Included(*first), end).contains(place)));
+            }
+        }
     }
 
     #[test]
@@ -154,8 +206,8 @@ mod tests {
     #[test]
     fn pages_are_never_more_than_full_and_have_little_room_to_spare() {
         let settled = filled(0..50_000);
-        let room: usize = settled.pages.values().map(Vec::capacity).sum();
-        assert!(settled.pages.values().all(|page| page.len() <= PAGE_MAX && !page.is_empty()));
+        let room: usize = settled.pages.values().map(|page| page.pieces.len() * PIECE).sum();
+        assert!(settled.pages.values().all(|page| page.taken <= PAGE_MAX && page.taken > 0));
         assert!(room * 28 < 50_000 * 32, "{room} entries of room for 50,000");
     }
 }

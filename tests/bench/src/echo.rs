@@ -149,7 +149,7 @@ impl Process for Case {
 }
 
 fn timer(id: &SagaId, attempt: u32) -> TimerId {
-    TimerId([id.to_bytes().as_slice(), &attempt.to_be_bytes()].concat())
+    TimerId([id.to_bytes().as_slice(), &attempt.to_be_bytes()].concat().into())
 }
 
 fn hold(desk: &mut Desk<'_>, _: &mut Case) -> Ran<Refusal> {

@@ -4,7 +4,7 @@
 //! Bytes are the growth of this process's resident memory, so the allocator's own losses are in them. A live saga is a withdrawal that
 //! waits for its screening: its record, its timer in both orders, and its share of the tables.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use custos_accounts::Accounts;
@@ -81,10 +81,11 @@ pub fn keys(many: u64, records: bool, mut tell: impl FnMut(&Value) -> Result<()>
         next = last;
     }
     let kept_in = began.elapsed();
+    give_back();
     let grown = usage::resident_bytes().saturating_sub(before);
     let held = memory.entities.len().saturating_add(memory.settled.len());
     ensure!(u64::try_from(held).ok() == Some(many), "{held} of {many} keys are kept");
-    let nanos = |took: std::time::Duration| u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / many.max(1);
+    let nanos = |took: Duration| u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / many.max(1);
     tell(&json!({
         "bench": "keys",
         "kept_as": if records { "records" } else { "what is left of them" },
@@ -93,6 +94,14 @@ pub fn keys(many: u64, records: bool, mut tell: impl FnMut(&Value) -> Result<()>
         "bytes_per_key": grown / many.max(1),
         "ns_per_key_kept": nanos(kept_in),
     }))
+}
+
+/// Waits until the allocator has given back what was only used on the way: it does so after a while, when it is asked for more.
+fn give_back() {
+    for _ in 0..30 {
+        drop(std::hint::black_box(vec![1_u8; 1 << 20]));
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 fn saga(number: u64) -> SagaId {

@@ -224,7 +224,7 @@ impl<M: Machine> Batch<M> {
         }
         let cause = if envelope.kind == TimerDue::KIND {
             let due = TimerDue::decode(&envelope.kind, value).map_err(Rejection::Undecodable)?;
-            let id = TimerId(due.timer);
+            let id = TimerId(due.timer.into());
             match self.overlay.timer(memory, &id) {
                 Some(armed) if armed <= at => {
                     self.overlay.timers.insert(id.clone(), None);

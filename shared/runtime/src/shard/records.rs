@@ -285,7 +285,7 @@ impl RuntimeRecord {
             MANIFEST => Manifest::read(value).map(Self::Manifest),
             TIMER => {
                 let timer = wire::Timer::decode(value).map_err(malformed)?;
-                Ok(Self::Timer(TimerId(rest.to_vec()), Timestamp(timer.due_ms)))
+                Ok(Self::Timer(TimerId(rest.into()), Timestamp(timer.due_ms)))
             }
             LINK_OUT => Ok(Self::LinkOut(shard()?.0, wire::LinkOut::decode(value).map_err(malformed)?.sequence)),
             LINK_IN => Ok(Self::LinkIn(shard()?.0, wire::LinkIn::decode(value).map_err(malformed)?.sequence)),

@@ -445,7 +445,7 @@ impl<M: Machine> Running<M> {
 
 fn timer_parcel(identity: &Identity, id: &TimerId, due: Timestamp) -> Parcel {
     let topic = Topic::Inbox(identity.shard.machine);
-    let message = TimerDue { timer: id.0.clone(), due };
+    let message = TimerDue { timer: id.0.to_vec(), due };
     let record = identity.keyring.seal_message(topic, identity.source, &message, Postmark::default());
     Parcel { topic, partition: identity.shard.partition, record, id: None }
 }

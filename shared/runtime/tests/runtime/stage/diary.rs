@@ -119,9 +119,9 @@ fn follow(state: &mut View<'_, String, Page>, word: &str, context: &Context, eff
             .push(Outbound { partition: Some(partition.parse().unwrap()), message: Mail::Accounts(told(text)) }),
         ["arm", name, wait] => {
             let due = Timestamp(context.at.0 + wait.parse::<u64>().unwrap());
-            effects.timers.push(TimerChange::Arm(TimerId(name.as_bytes().to_vec()), due));
+            effects.timers.push(TimerChange::Arm(TimerId(name.as_bytes().into()), due));
         }
-        ["disarm", name] => effects.timers.push(TimerChange::Disarm(TimerId(name.as_bytes().to_vec()))),
+        ["disarm", name] => effects.timers.push(TimerChange::Disarm(TimerId(name.as_bytes().into()))),
         ["reply"] => effects.reply = Some(Reply::Accepted(Subject::Account(custos_testkit::account("ann")))),
         ["close", name] => close(state, name),
         ["panic"] => panic!("as the script says"),
