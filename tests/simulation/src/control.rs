@@ -133,7 +133,7 @@ pub const CONTROLS: &[Control] = &[
         name: "the signing guard",
         world: paying,
         without: |profile| outside(profile, house::Defence::Guard),
-        within: 20,
+        within: 60,
         tried: Tried::InLongRuns,
     },
     Control {
