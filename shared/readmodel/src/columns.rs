@@ -4,6 +4,7 @@
 //! do. SQLite has no arrays, and no such cost: it has no server to talk to. The conversion from text is the server's own, so that a value
 //! means the same either way; the digest of the read model is the same on both databases.
 
+use custos_domain::hex_text;
 use sqlx::{AnyConnection, AssertSqlSafe};
 
 use crate::ReadError;
@@ -67,7 +68,7 @@ pub(crate) fn array<'c>(cells: impl Iterator<Item = &'c Cell>) -> String {
             Cell::Text(Some(said)) => quote(said, &mut text),
             Cell::Bytes(Some(bytes)) => {
                 text.push_str("\"\\\\x");
-                text.push_str(&hex::encode(bytes));
+                text.push_str(&hex_text(bytes));
                 text.push('"');
             }
         }

@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use custos_domain::{Digest, Timestamp};
+use custos_domain::Timestamp;
 use custos_journal::{Entry, JournalError, LogIdentity, Transaction};
 use custos_messages::compliance::Screen;
 use custos_messages::{Machine, Postmark, Record, ShardName, Source, Topic};
 use custos_runtime::service::Service as _;
-use custos_runtime::shard::{Batch, Herald, Identity, LOGIC, Manifest, Memory, ShardSettings, StateRoot};
+use custos_runtime::shard::{Batch, Herald, Identity, Manifest, Memory, ShardSettings};
 use serde_json::Value;
 
 use crate::echo::{Echo, EchoMachine, start_message};
@@ -84,25 +84,12 @@ impl Story {
 }
 
 fn manifest() -> Manifest {
-    Manifest {
-        transaction: 1,
-        attempt: 1,
-        next: 0,
-        last: None,
-        event_sequence: 0,
-        event_hash: Digest([0; 32]),
-        state_root: StateRoot::default().digest(),
-        outbox_root: StateRoot::default().digest(),
-        logic: LOGIC,
-        first_logic: LOGIC,
-        log: LogIdentity {
-            cluster: "a cluster's id of 22".to_owned(),
-            inbox: INBOX.name().to_owned(),
-            state: Topic::State(Machine::Accounts).name().to_owned(),
-            partitions: 1,
-        },
-        owner: String::new(),
-    }
+    Manifest::first(LogIdentity {
+        cluster: "a cluster's id of 22".to_owned(),
+        inbox: INBOX.name().to_owned(),
+        state: Topic::State(Machine::Accounts).name().to_owned(),
+        partitions: 1,
+    })
 }
 
 /// The record with the key of saga `number` and `step`, as long as before.

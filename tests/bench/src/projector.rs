@@ -119,10 +119,7 @@ fn events(said: &[Said<Accounts>], (partition, partitions): (u32, u32)) -> Vec<R
             offset = offset.saturating_add(1);
         }
         let (_, roots) = batch.overlay.records(&memory);
-        manifest.next = batch.next;
-        manifest.last = batch.last;
-        manifest.event_sequence = batch.event_sequence;
-        manifest.event_hash = batch.event_hash;
+        manifest = batch.manifest(&manifest, &roots);
         let outputs = std::mem::take(&mut batch.outputs);
         written.extend(outputs.into_iter().filter(|(topic, _)| *topic == Topic::Events).map(|(_, record)| record));
         memory.merge(batch.overlay, roots);

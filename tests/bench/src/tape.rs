@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use custos_domain::{Digest, Timestamp};
+use custos_domain::Timestamp;
 use custos_journal::{Entry, LogIdentity};
 use custos_messages::{Keyring, Postmark, Record, ShardName, Source, Topic};
-use custos_runtime::shard::{Batch, Identity, LOGIC, Manifest, Memory, Overlay, StateRoot};
+use custos_runtime::shard::{Batch, Identity, LOGIC, Manifest, Memory, Overlay};
 use custos_saga::machine::{Cause, Context, Effects, Machine, Touched, View};
 use custos_testkit as kit;
 
@@ -193,16 +193,7 @@ fn whole<M: Machine>(sealed: Vec<Vec<Entry>>, keyring: Arc<Keyring>) -> Cost {
         }
         let (changed, roots) = batch.overlay.records(&memory);
         records += u64::try_from(changed.len()).unwrap_or(0);
-        manifest = Manifest {
-            transaction: manifest.transaction.saturating_add(1),
-            next: batch.next,
-            last: batch.last,
-            event_sequence: batch.event_sequence,
-            event_hash: batch.event_hash,
-            state_root: roots.state.digest(),
-            outbox_root: roots.outbox.digest(),
-            ..manifest
-        };
+        manifest = batch.manifest(&manifest, &roots);
         drop(manifest.record());
         memory.merge(batch.overlay, roots);
     }
@@ -211,18 +202,5 @@ fn whole<M: Machine>(sealed: Vec<Vec<Entry>>, keyring: Arc<Keyring>) -> Cost {
 
 /// Where a shard stands that has heard nothing.
 pub fn first_manifest() -> Manifest {
-    Manifest {
-        transaction: 1,
-        attempt: 1,
-        next: 0,
-        last: None,
-        event_sequence: 0,
-        event_hash: Digest([0; 32]),
-        state_root: StateRoot::default().digest(),
-        outbox_root: StateRoot::default().digest(),
-        logic: LOGIC,
-        first_logic: LOGIC,
-        log: LogIdentity { cluster: String::new(), inbox: String::new(), state: String::new(), partitions: 1 },
-        owner: String::new(),
-    }
+    Manifest::first(LogIdentity { cluster: String::new(), inbox: String::new(), state: String::new(), partitions: 1 })
 }

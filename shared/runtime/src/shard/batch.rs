@@ -18,6 +18,7 @@ use tracing::span::EnteredSpan;
 use super::defences::{Defence, Defences};
 use super::memory::{Memory, Overlay};
 use super::records::{LastInput, Manifest, PendingId, PendingMessage};
+use super::root::Roots;
 use super::takeover::input_digest;
 use crate::quarantine::put_aside;
 use crate::telemetry::adopt_trace;
@@ -161,6 +162,22 @@ impl<M: Machine> Batch<M> {
             beyond: None,
             tally: Tally::default(),
             defences: Defences::ALL,
+        }
+    }
+
+    /// Where the shard stands once this is committed, on top of `before`, with these roots.
+    #[must_use]
+    pub fn manifest(&self, before: &Manifest, roots: &Roots) -> Manifest {
+        Manifest {
+            transaction: before.transaction.saturating_add(1),
+            next: self.next,
+            last: self.last,
+            event_sequence: self.event_sequence,
+            event_hash: self.event_hash,
+            state_root: roots.state.digest(),
+            outbox_root: roots.outbox.digest(),
+            logic: self.logic,
+            ..before.clone()
         }
     }
 

@@ -6,9 +6,10 @@
 use custos_domain::{Digest, Timestamp};
 use custos_journal::LogIdentity;
 use custos_messages::{Machine, Record, ShardName, Topic};
-use custos_saga::machine::{StateError, TimerId};
+use custos_saga::machine::{LOGIC, StateError, TimerId};
 use prost::Message as _;
 
+use super::root::StateRoot;
 use crate::wire::state as wire;
 
 const HEADER: u8 = 0x00;
@@ -177,6 +178,26 @@ pub fn header(transaction: u64, attempt: u32) -> Record {
 }
 
 impl Manifest {
+    /// Where a shard on `log` stands that has heard nothing.
+    #[must_use]
+    pub fn first(log: LogIdentity) -> Self {
+        let empty = StateRoot::default().digest();
+        Self {
+            transaction: 1,
+            attempt: 1,
+            next: 0,
+            last: None,
+            event_sequence: 0,
+            event_hash: Digest([0; 32]),
+            state_root: empty,
+            outbox_root: empty,
+            logic: LOGIC,
+            first_logic: LOGIC,
+            log,
+            owner: String::new(),
+        }
+    }
+
     /// Its record.
     #[must_use]
     pub fn record(&self) -> Record {

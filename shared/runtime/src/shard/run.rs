@@ -368,7 +368,7 @@ impl<M: Machine> Running<M> {
         }
         let (beyond, moved) = (batch.beyond, batch.next > self.manifest.next);
         if moved {
-            self.commit(batch, transaction, began)?;
+            self.commit(batch, began)?;
         }
         match beyond {
             None => Ok(()),
@@ -401,20 +401,10 @@ impl<M: Machine> Running<M> {
         Ok(at)
     }
 
-    fn commit(&mut self, mut batch: Batch<M>, transaction: u64, began: Instant) -> Result<(), ShardStop> {
+    fn commit(&mut self, mut batch: Batch<M>, began: Instant) -> Result<(), ShardStop> {
         self.herald.settle()?;
         let (state, roots) = batch.overlay.records(&self.memory);
-        let manifest = Manifest {
-            transaction,
-            next: batch.next,
-            last: batch.last,
-            event_sequence: batch.event_sequence,
-            event_hash: batch.event_hash,
-            state_root: roots.state.digest(),
-            outbox_root: roots.outbox.digest(),
-            logic: batch.logic,
-            ..self.manifest.clone()
-        };
+        let manifest = batch.manifest(&self.manifest, &roots);
         let record = manifest.record();
         self.log.commit(Transaction { outputs: std::mem::take(&mut batch.outputs), state, manifest: record })?;
         self.delivered.clear();

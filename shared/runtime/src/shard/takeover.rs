@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use custos_domain::{Digest, HashContext};
 use custos_journal::{JournalError, Reach, ShardLog, Transaction};
 use custos_messages::{Record, ShardName};
-use custos_saga::machine::{LOGIC, Machine, StateError};
+use custos_saga::machine::{Machine, StateError};
 
 use super::defences::{Defence, Defences};
 use super::fold::{Folded, Seated};
@@ -328,20 +328,7 @@ pub fn provision_shard(shard: ShardName, log: &mut dyn ShardLog) -> Result<bool,
     if !found.torn().is_empty() {
         return Err(TakeoverError::Headless(shard));
     }
-    let manifest = Manifest {
-        transaction: 1,
-        attempt: 1,
-        next: 0,
-        last: None,
-        event_sequence: 0,
-        event_hash: Digest([0; 32]),
-        state_root: super::root::StateRoot::default().digest(),
-        outbox_root: super::root::StateRoot::default().digest(),
-        logic: LOGIC,
-        first_logic: LOGIC,
-        log: log.identity().map_err(journal)?,
-        owner: String::new(),
-    };
+    let manifest = Manifest::first(log.identity().map_err(journal)?);
     log.begin(header(manifest.transaction, manifest.attempt)).map_err(journal)?;
     log.commit(Transaction { outputs: Vec::new(), state: Vec::new(), manifest: manifest.record() }).map_err(journal)?;
     Ok(true)
