@@ -138,6 +138,5 @@ impl Reader {
 }
 
 fn header(record: &Record, name: &str) -> String {
-    let found = record.headers.iter().find(|(known, _)| known == name);
-    found.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
+    record.headers.get(name).map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use custos_domain::{AccountId, Digest, IdempotencyKey, TenantId, Timestamp};
 use custos_journal::{Appender, EmbeddedJournal, Journal, Provision, Start};
 use custos_messages::events::{Event, EventBody, Position};
-use custos_messages::{Chained, Keyring, Record, Secret, Source, Topic};
+use custos_messages::{Chained, Headers, Keyring, Record, Secret, Source, Topic};
 use custos_projector::{Projector, ProjectorError};
 use custos_readmodel::{PageRequest, ReadError, ReadModel};
 use custos_runtime::metrics::Metrics;
@@ -182,10 +182,10 @@ fn foreign(stage: &mut Stage) -> Vec<(Record, &'static str)> {
     stage.heads.extend(place.map(|place| (0, place)));
     let without = |record: &Record, name: &str| {
         let mut record = record.clone();
-        record.headers.retain(|(known, _)| known != name);
+        record.headers.retain(|known, _| known != name);
         record
     };
-    let noise = Record { key: b"k".to_vec(), value: Some(vec![7; 9]), headers: Vec::new() };
+    let noise = Record { key: b"k".to_vec(), value: Some(vec![7; 9]), headers: Headers::new() };
     vec![
         (Record { value: None, ..noise.clone() }, "malformed-envelope"),
         (noise, "malformed-envelope"),
@@ -229,8 +229,7 @@ async fn what_accounts_did_not_seal_for_this_place_is_put_aside_and_holds_nothin
 }
 
 fn code(record: &Record) -> String {
-    let found = record.headers.iter().find(|(name, _)| name == "custos_quarantine_code");
-    String::from_utf8(found.unwrap().1.clone()).unwrap()
+    String::from_utf8(record.headers.get("custos_quarantine_code").unwrap().to_vec()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -80,13 +80,21 @@ fn write_uuid(bytes: &[u8; 16], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
 }
 
-/// Lower-case hexadecimal, two digits a byte. Written at once: the names of records, and of everything in their headers, are such digits.
+/// Lower-case hexadecimal, two digits a byte.
 #[must_use]
 pub fn hex_text(bytes: &[u8]) -> String {
-    let mut text = vec![0; bytes.len().saturating_mul(2)];
-    let written = hex::encode_to_slice(bytes, &mut text);
-    debug_assert_eq!(written, Ok(()), "there is exactly as much room as it takes");
+    let mut text = Vec::new();
+    push_hex(&mut text, bytes);
     String::from_utf8(text).unwrap_or_default()
+}
+
+/// Appends lower-case hexadecimal, two digits a byte. Written at once: the names of records, and of everything in their headers, are
+/// such digits.
+pub fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
+    let begin = out.len();
+    out.resize(begin.saturating_add(bytes.len().saturating_mul(2)), 0);
+    let written = out.get_mut(begin..).map(|room| hex::encode_to_slice(bytes, room));
+    debug_assert_eq!(written, Some(Ok(())), "there is exactly as much room as it takes");
 }
 
 fn parse_uuid(what: &'static str, text: &str) -> Result<[u8; 16], IdError> {

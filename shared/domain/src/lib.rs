@@ -16,7 +16,7 @@ pub use amount::{Amount, AmountError};
 pub use asset::{Asset, AssetError, AssetId, AssetKind, ChainId};
 pub use ids::{
     AccountId, BlockHash, BlockRef, CommandId, Digest, HashContext, IdError, IdempotencyKey, IntentId, NodeName, OfficerId,
-    SagaId, TenantId, TxHash, WalletId, hex_text, partition_of,
+    SagaId, TenantId, TxHash, WalletId, hex_text, partition_of, push_hex,
 };
 pub use intent::{Fee, Intent, IntentDigest, IntentError};
 pub use time::{Millis, Timestamp};

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use custos_journal::{EmbeddedJournal, Journal, JournalError, ShardLog, Start, Transaction, contract};
-use custos_messages::{Machine, Record, Topic};
+use custos_messages::{Headers, Machine, Record, Topic};
 
 const MACHINE: Machine = Machine::Accounts;
 const INBOX: Topic = Topic::Inbox(MACHINE);
@@ -26,7 +26,7 @@ fn record(saga: u64, step: u8) -> Record {
     if let Some(first) = value.first_mut() {
         *first = step;
     }
-    Record { key: saga.to_be_bytes().to_vec(), value: Some(value), headers: Vec::new() }
+    Record { key: saga.to_be_bytes().to_vec(), value: Some(value), headers: Headers::new() }
 }
 
 fn saga(record: &Record) -> (u64, u8) {

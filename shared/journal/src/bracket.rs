@@ -166,16 +166,9 @@ pub(crate) enum Seen {
     Nothing,
 }
 
-/// Key, value and headers of a record.
-pub(crate) fn bytes(record: &Record) -> usize {
-    let headers = record.headers.iter().map(|(name, value)| name.len().saturating_add(value.len()));
-    let value = record.value.as_ref().map_or(0, Vec::len);
-    headers.fold(record.key.len().saturating_add(value), usize::saturating_add)
-}
-
 /// Refuses a record that the log does not take, before anything of it is sent.
 pub(crate) fn check_size(topic: Topic, record: &Record, most: usize) -> Result<(), JournalError> {
-    let bytes = bytes(record);
+    let bytes = record.size();
     if bytes > most {
         return Err(JournalError::TooLarge { topic: topic.name(), bytes });
     }

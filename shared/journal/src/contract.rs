@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use custos_messages::{Machine, Record, Topic};
+use custos_messages::{Headers, Machine, Record, Topic};
 
 use crate::{Entry, Feed, Journal, JournalError, Provision, ShardLog, Start, Transaction};
 
@@ -88,7 +88,7 @@ fn unique(what: &str) -> String {
 
 /// A record `name` of the run `tag`, which says what it is in its key.
 fn record(tag: &str, name: &str) -> Record {
-    let headers = vec![("ce_type".to_owned(), b"contract".to_vec()), ("tag".to_owned(), tag.as_bytes().to_vec())];
+    let headers = Headers::from([("ce_type", "contract"), ("tag", tag)]);
     Record { key: format!("{tag}/{name}").into_bytes(), value: Some(name.as_bytes().to_vec()), headers }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use custos_journal::{Appender, EmbeddedJournal, Journal, JournalError, ShardLog, Start, Transaction, contract};
-use custos_messages::{Machine, Record, Topic};
+use custos_messages::{Headers, Machine, Record, Topic};
 use proptest::prelude::*;
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -27,11 +27,7 @@ fn open(dir: &Path) -> Result<EmbeddedJournal, JournalError> {
 }
 
 fn record(key: &str) -> Record {
-    Record {
-        key: key.into(),
-        value: Some(format!("value of {key}").into()),
-        headers: vec![("ce_type".into(), b"t".to_vec())],
-    }
+    Record { key: key.into(), value: Some(format!("value of {key}").into()), headers: Headers::from([("ce_type", "t")]) }
 }
 
 fn commit(shard: &mut dyn ShardLog, name: &str) -> Result<(), JournalError> {
@@ -214,7 +210,7 @@ impl Model {
     fn fresh(&mut self) -> Record {
         self.number += 1;
         let value = (!self.number.is_multiple_of(5)).then(|| self.number.to_be_bytes().to_vec());
-        Record { key: vec![u8::try_from(self.number % 7).unwrap_or(0)], value, headers: Vec::new() }
+        Record { key: vec![u8::try_from(self.number % 7).unwrap_or(0)], value, headers: Headers::new() }
     }
 
     fn write(&mut self, topic: Topic, partition: u32, record: &Record) {

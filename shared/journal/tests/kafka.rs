@@ -11,7 +11,7 @@ use custos_journal::{
     Assignment, Journal, JournalError, KafkaJournal, KafkaSettings, Provision, Reach, Remedy, ShardLog, Start, Transaction,
     contract,
 };
-use custos_messages::{Machine, Record, Topic};
+use custos_messages::{Headers, Machine, Record, Topic};
 use custos_parts::{Kafka, require, start_kafka};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
@@ -99,7 +99,7 @@ fn journal(kafka: &Kafka) -> Result<KafkaJournal, JournalError> {
 }
 
 fn record(key: &str) -> Record {
-    Record { key: key.into(), value: Some(key.into()), headers: Vec::new() }
+    Record { key: key.into(), value: Some(key.into()), headers: Headers::new() }
 }
 
 fn rest(name: &str) -> Transaction {

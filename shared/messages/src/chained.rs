@@ -2,9 +2,9 @@
 //!
 //! Invariant: the hash covers the place, the type, the key and the payload, and nothing that may differ on replay.
 
-use custos_domain::{Digest, HashContext, hex_text};
+use custos_domain::{Digest, HashContext, push_hex};
 
-use crate::envelope::{parsed, read_hex, read_number};
+use crate::envelope::{Held, read_hex, read_number};
 use crate::events::Event;
 use crate::keyring::{AUTH, envelope_of};
 use crate::{EnvelopeError, Keyring, Message, Postmark, Record, Source, Topic, TraceParent};
@@ -49,10 +49,13 @@ impl Chained {
     /// # Errors
     /// A header is absent, repeated or malformed.
     pub fn read(record: &Record) -> Result<Self, EnvelopeError> {
+        let digest =
+            |name| Held::under(name, &record.headers).parsed(name, read_hex)?.map(Digest).ok_or(EnvelopeError::Absent(name));
+        let sequence = Held::under(SEQUENCE, &record.headers).parsed(SEQUENCE, read_number)?;
         Ok(Self {
-            sequence: parsed(record, SEQUENCE, read_number)?.ok_or(EnvelopeError::Absent(SEQUENCE))?,
-            previous: parsed(record, PREVIOUS, read_hex)?.map(Digest).ok_or(EnvelopeError::Absent(PREVIOUS))?,
-            hash: parsed(record, HASH, read_hex)?.map(Digest).ok_or(EnvelopeError::Absent(HASH))?,
+            sequence: sequence.ok_or(EnvelopeError::Absent(SEQUENCE))?,
+            previous: digest(PREVIOUS)?,
+            hash: digest(HASH)?,
         })
     }
 
@@ -91,10 +94,10 @@ impl Keyring {
     fn seal_placed(&self, event: &Event, value: Vec<u8>, place: &Chained, trace: Option<TraceParent>) -> Record {
         let mark = Postmark { time: Some(event.at), trace, ..Postmark::default() };
         let mut headers = envelope_of(event, &value, Source::Accounts, mark).headers();
-        headers.push((SEQUENCE.to_owned(), place.sequence.to_string().into_bytes()));
-        headers.push((PREVIOUS.to_owned(), hex_text(&place.previous.0).into_bytes()));
-        headers.push((HASH.to_owned(), hex_text(&place.hash.0).into_bytes()));
-        debug_assert!(headers.iter().all(|(name, _)| name != AUTH), "a record is sealed once");
+        headers.push(SEQUENCE, place.sequence.to_string());
+        headers.push_with(PREVIOUS, |out| push_hex(out, &place.previous.0));
+        headers.push_with(HASH, |out| push_hex(out, &place.hash.0));
+        debug_assert_eq!(headers.get(AUTH), None, "a record is sealed once");
         self.seal_record(Source::Accounts, Topic::Events, Record { key: event.key(), value: Some(value), headers })
     }
 }

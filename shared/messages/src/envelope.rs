@@ -3,16 +3,20 @@
 //! Invariants: `read` after `write` gives the same envelope; a header that is known may stand once only and must hold exactly what
 //! `write` would have written. Headers that are not known are left to whoever put them there.
 
-use custos_domain::{Timestamp, hex_text};
+use std::io::Write as _;
 
-use crate::{Envelope, Link, Machine, MessageId, Record, ReplyTo, ShardName, Source, TraceParent};
+use custos_domain::{Timestamp, push_hex};
+
+use crate::{Envelope, Headers, Link, Machine, MessageId, Record, ReplyTo, ShardName, Source, TraceParent};
 
 pub(crate) const CONTENT_TYPE: &str = "content-type";
 const PROTOBUF: &str = "application/protobuf";
 const SPEC_VERSION: &str = "ce_specversion";
+const VERSION: &str = "1.0";
 const ID: &str = "ce_id";
 const KIND: &str = "ce_type";
 const SOURCE: &str = "ce_source";
+const ISSUER: &[u8] = b"custos/";
 const SUBJECT: &str = "ce_subject";
 const TIME: &str = "ce_time";
 const TRACE: &str = "traceparent";
@@ -33,24 +37,35 @@ pub enum EnvelopeError {
     Malformed(&'static str),
 }
 
+/// Room for all headers of a message, an event's own and the seal among them.
+const ROOM: usize = 896;
+
 impl Envelope {
     /// The headers, in a fixed order.
     #[must_use]
-    pub fn headers(&self) -> Vec<(String, Vec<u8>)> {
-        let mut headers = vec![
-            header(CONTENT_TYPE, PROTOBUF),
-            header(SPEC_VERSION, "1.0"),
-            header(ID, hex_text(&self.id.0)),
-            header(KIND, self.kind.as_str()),
-            header(SOURCE, format!("custos/{}", self.source.name())),
-            header(SUBJECT, self.subject.as_str()),
-        ];
-        // An event's own headers and the seal are still to come.
-        headers.reserve(8);
-        headers.extend(self.time.map(|time| header(TIME, write_time(time))));
-        headers.extend(self.link.map(|link| header(LINK, write_link(&link))));
-        headers.extend(self.reply_to.map(|to| header(REPLY_TO, format!("{}/{}", to.instance, hex_text(&to.correlation)))));
-        headers.extend(self.trace.as_ref().map(|trace| header(TRACE, trace.0.as_str())));
+    pub fn headers(&self) -> Headers {
+        let mut headers = Headers::with_room(ROOM);
+        headers.push(CONTENT_TYPE, PROTOBUF);
+        headers.push(SPEC_VERSION, VERSION);
+        headers.push_with(ID, |out| push_hex(out, &self.id.0));
+        headers.push(KIND, &self.kind);
+        headers.push_with(SOURCE, |out| {
+            out.extend_from_slice(ISSUER);
+            out.extend_from_slice(self.source.name().as_bytes());
+        });
+        headers.push(SUBJECT, &self.subject);
+        if let Some(time) = self.time {
+            headers.push(TIME, write_time(time));
+        }
+        if let Some(link) = self.link {
+            headers.push_with(LINK, |out| write_link(&link, out));
+        }
+        if let Some(to) = self.reply_to {
+            headers.push_with(REPLY_TO, |out| write_reply_to(&to, out));
+        }
+        if let Some(trace) = &self.trace {
+            headers.push(TRACE, &trace.0);
+        }
         headers
     }
 
@@ -59,49 +74,105 @@ impl Envelope {
     /// # Errors
     /// The first header that is absent, repeated or malformed.
     pub fn read(record: &Record) -> Result<Self, EnvelopeError> {
-        exactly(record, CONTENT_TYPE, PROTOBUF)?;
-        exactly(record, SPEC_VERSION, "1.0")?;
+        let found = Found::of(&record.headers);
+        found.content_type.exactly(CONTENT_TYPE, PROTOBUF)?;
+        found.version.exactly(SPEC_VERSION, VERSION)?;
         Ok(Self {
-            id: parsed(record, ID, read_id)?.ok_or(EnvelopeError::Absent(ID))?,
-            kind: parsed(record, KIND, read_token)?.ok_or(EnvelopeError::Absent(KIND))?,
-            source: parsed(record, SOURCE, read_source)?.ok_or(EnvelopeError::Absent(SOURCE))?,
-            subject: parsed(record, SUBJECT, |text| Some(text.to_owned()))?.ok_or(EnvelopeError::Absent(SUBJECT))?,
-            time: parsed(record, TIME, read_time)?,
-            trace: parsed(record, TRACE, |text| Some(TraceParent(text.to_owned())))?,
-            link: parsed(record, LINK, read_link)?,
-            reply_to: parsed(record, REPLY_TO, read_reply_to)?,
+            id: found.id.parsed(ID, read_id)?.ok_or(EnvelopeError::Absent(ID))?,
+            kind: found.kind.parsed(KIND, read_token)?.ok_or(EnvelopeError::Absent(KIND))?,
+            source: found.source.parsed(SOURCE, read_source)?.ok_or(EnvelopeError::Absent(SOURCE))?,
+            subject: found.subject.parsed(SUBJECT, |text| Some(text.to_owned()))?.ok_or(EnvelopeError::Absent(SUBJECT))?,
+            time: found.time.parsed(TIME, read_time)?,
+            trace: found.trace.parsed(TRACE, |text| Some(TraceParent(text.to_owned())))?,
+            link: found.link.parsed(LINK, read_link)?,
+            reply_to: found.reply_to.parsed(REPLY_TO, read_reply_to)?,
         })
     }
 }
 
-fn header(name: &str, text: impl Into<Vec<u8>>) -> (String, Vec<u8>) {
-    (name.to_owned(), text.into())
+/// What stands under each name of an envelope, found in one pass.
+#[derive(Default)]
+struct Found<'a> {
+    content_type: Held<'a>,
+    version: Held<'a>,
+    id: Held<'a>,
+    kind: Held<'a>,
+    source: Held<'a>,
+    subject: Held<'a>,
+    time: Held<'a>,
+    trace: Held<'a>,
+    link: Held<'a>,
+    reply_to: Held<'a>,
 }
 
-/// The only header of this name, as text.
-pub(crate) fn text<'a>(record: &'a Record, name: &'static str) -> Result<Option<&'a str>, EnvelopeError> {
-    let mut found = record.headers.iter().filter(|(known, _)| known == name);
-    let first = found.next();
-    if found.next().is_some() {
-        return Err(EnvelopeError::Repeated(name));
+/// What stands under one name.
+#[derive(Clone, Copy, Default)]
+pub(crate) enum Held<'a> {
+    #[default]
+    Nothing,
+    One(&'a [u8]),
+    More,
+}
+
+impl<'a> Found<'a> {
+    fn of(headers: &'a Headers) -> Self {
+        let mut found = Self::default();
+        for (name, value) in headers {
+            let held = match name {
+                CONTENT_TYPE => &mut found.content_type,
+                SPEC_VERSION => &mut found.version,
+                ID => &mut found.id,
+                KIND => &mut found.kind,
+                SOURCE => &mut found.source,
+                SUBJECT => &mut found.subject,
+                TIME => &mut found.time,
+                TRACE => &mut found.trace,
+                LINK => &mut found.link,
+                REPLY_TO => &mut found.reply_to,
+                _ => continue,
+            };
+            held.add(value);
+        }
+        found
     }
-    first.map(|(_, bytes)| std::str::from_utf8(bytes).map_err(|_| EnvelopeError::Malformed(name))).transpose()
 }
 
-/// The only header of this name, read by `read`, which must accept one spelling of each value.
-pub(crate) fn parsed<T>(
-    record: &Record,
-    name: &'static str,
-    read: impl FnOnce(&str) -> Option<T>,
-) -> Result<Option<T>, EnvelopeError> {
-    text(record, name)?.map(|text| read(text).ok_or(EnvelopeError::Malformed(name))).transpose()
-}
+impl<'a> Held<'a> {
+    /// What stands under `name`.
+    pub(crate) fn under(name: &str, headers: &'a Headers) -> Self {
+        let mut held = Self::Nothing;
+        headers.iter().filter(|(known, _)| *known == name).for_each(|(_, value)| held.add(value));
+        held
+    }
 
-fn exactly(record: &Record, name: &'static str, expected: &str) -> Result<(), EnvelopeError> {
-    match text(record, name)? {
-        None => Err(EnvelopeError::Absent(name)),
-        Some(text) if text == expected => Ok(()),
-        Some(_) => Err(EnvelopeError::Malformed(name)),
+    fn add(&mut self, value: &'a [u8]) {
+        *self = if matches!(self, Self::Nothing) { Self::One(value) } else { Self::More };
+    }
+
+    /// As text. `name` is what an error calls it.
+    fn text(self, name: &'static str) -> Result<Option<&'a str>, EnvelopeError> {
+        match self {
+            Self::Nothing => Ok(None),
+            Self::One(bytes) => std::str::from_utf8(bytes).map(Some).map_err(|_| EnvelopeError::Malformed(name)),
+            Self::More => Err(EnvelopeError::Repeated(name)),
+        }
+    }
+
+    /// As `read` reads it, which must accept one spelling of each value.
+    pub(crate) fn parsed<T>(
+        self,
+        name: &'static str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, EnvelopeError> {
+        self.text(name)?.map(|text| read(text).ok_or(EnvelopeError::Malformed(name))).transpose()
+    }
+
+    fn exactly(self, name: &'static str, expected: &str) -> Result<(), EnvelopeError> {
+        match self.text(name)? {
+            None => Err(EnvelopeError::Absent(name)),
+            Some(text) if text == expected => Ok(()),
+            Some(_) => Err(EnvelopeError::Malformed(name)),
+        }
     }
 }
 
@@ -113,8 +184,9 @@ pub(crate) fn read_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
 }
 
 /// Digits without sign or leading zero.
-pub(crate) fn read_number<T: std::str::FromStr + ToString>(text: &str) -> Option<T> {
-    text.parse().ok().filter(|number: &T| number.to_string() == text)
+pub(crate) fn read_number<T: std::str::FromStr>(text: &str) -> Option<T> {
+    let fine = text.bytes().all(|digit| digit.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    fine.then(|| text.parse().ok()).flatten()
 }
 
 fn read_id(text: &str) -> Option<MessageId> {
@@ -127,11 +199,13 @@ fn read_token(text: &str) -> Option<String> {
 }
 
 fn read_source(text: &str) -> Option<Source> {
-    Source::from_name(text.strip_prefix("custos/")?)
+    let name = text.as_bytes().strip_prefix(ISSUER)?;
+    Source::from_name(std::str::from_utf8(name).ok()?)
 }
 
-fn write_link(link: &Link) -> String {
-    format!("{}>{};{}", link.from, link.to, link.sequence)
+fn write_link(link: &Link, out: &mut Vec<u8>) {
+    // Writing into memory does not fail.
+    let _ = write!(out, "{}>{};{}", link.from, link.to, link.sequence);
 }
 
 fn read_link(text: &str) -> Option<Link> {
@@ -143,6 +217,12 @@ fn read_link(text: &str) -> Option<Link> {
 fn read_shard(text: &str) -> Option<ShardName> {
     let (machine, partition) = text.split_once('/')?;
     Some(ShardName { machine: Machine::from_name(machine)?, partition: read_number(partition)? })
+}
+
+fn write_reply_to(to: &ReplyTo, out: &mut Vec<u8>) {
+    // Writing into memory does not fail.
+    let _ = write!(out, "{}/", to.instance);
+    push_hex(out, &to.correlation);
 }
 
 fn read_reply_to(text: &str) -> Option<ReplyTo> {
@@ -183,7 +263,7 @@ mod tests {
         }
     }
 
-    fn record(headers: Vec<(String, Vec<u8>)>) -> Record {
+    fn record(headers: Headers) -> Record {
         Record { key: Vec::new(), value: None, headers }
     }
 
@@ -199,8 +279,7 @@ mod tests {
     #[test]
     fn headers_have_their_documented_spelling() {
         let headers = envelope().headers();
-        let of =
-            |name: &str| headers.iter().find(|(known, _)| known == name).map(|(_, value)| String::from_utf8_lossy(value));
+        let of = |name: &str| headers.get(name).map(String::from_utf8_lossy);
         assert_eq!(of("ce_source").unwrap(), "custos/gateway");
         assert_eq!(of("ce_time").unwrap(), "2026-09-21T14:13:20.042Z");
         assert_eq!(of("custos_link").unwrap(), "accounts/3>treasury/0;17");
@@ -220,17 +299,20 @@ mod tests {
             ("ce_time", "2026-09-21T14:13:20Z"),
             ("custos_link", "accounts/03>treasury/0;17"),
             ("custos_link", "accounts/3>treasury/0;+17"),
+            ("custos_link", "accounts/3>treasury/0;017"),
+            ("custos_link", "accounts/3>treasury/0;"),
+            ("custos_link", "accounts/3>treasury/0;18446744073709551616"),
             ("custos_link", "accounts/3;17"),
             ("custos_reply_to", "2/09"),
         ] {
-            let headers = envelope().headers().into_iter();
-            let headers = headers.map(|(known, value)| if known == name { header(name, wrong) } else { (known, value) });
+            let headers = envelope().headers();
+            let headers = headers.iter().map(|(known, value)| (known, if known == name { wrong.as_bytes() } else { value }));
             let read = Envelope::read(&record(headers.collect()));
             assert!(matches!(read, Err(EnvelopeError::Malformed(known)) if known == name), "{name}: {wrong}");
         }
         let mut twice = envelope().headers();
-        twice.push(header(KIND, "custos.block.seen.v1"));
+        twice.push(KIND, "custos.block.seen.v1");
         assert_eq!(Envelope::read(&record(twice)), Err(EnvelopeError::Repeated(KIND)));
-        assert_eq!(Envelope::read(&record(Vec::new())), Err(EnvelopeError::Absent(CONTENT_TYPE)));
+        assert_eq!(Envelope::read(&record(Headers::new())), Err(EnvelopeError::Absent(CONTENT_TYPE)));
     }
 }

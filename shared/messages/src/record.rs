@@ -4,7 +4,7 @@ use std::fmt;
 
 use custos_domain::{HashContext, Timestamp};
 
-use crate::{Machine, Source};
+use crate::{Headers, Machine, Source};
 
 static MESSAGE: HashContext = HashContext::new("custos 2026 message");
 
@@ -16,7 +16,7 @@ pub struct Record {
     /// The payload.
     pub value: Option<Vec<u8>>,
     /// Headers in order.
-    pub headers: Vec<(String, Vec<u8>)>,
+    pub headers: Headers,
 }
 
 /// `ce_id`: 32 bytes, derived from what the message says.
@@ -75,6 +75,15 @@ pub struct Envelope {
     pub link: Option<Link>,
     /// `custos_reply_to`, on requests that somebody waits for.
     pub reply_to: Option<ReplyTo>,
+}
+
+impl Record {
+    /// Bytes of key, value and headers.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let value = self.value.as_ref().map_or(0, Vec::len);
+        self.key.len().saturating_add(value).saturating_add(self.headers.size())
+    }
 }
 
 impl MessageId {

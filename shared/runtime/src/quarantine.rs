@@ -4,7 +4,7 @@
 //! wrote a record that is just below the log's limit. What is cut off still stands in the log, at the place that the headers name.
 
 use custos_journal::{Appender, Entry, Journal, JournalError};
-use custos_messages::{MAX_MESSAGE_BYTES, Record, Rejection, Topic};
+use custos_messages::{Headers, MAX_MESSAGE_BYTES, Record, Rejection, Topic};
 
 use crate::metrics::Metrics;
 
@@ -54,7 +54,7 @@ impl Quarantine {
 
 /// The quarantine's record of `entry`, which was found in `from`.
 pub(crate) fn put_aside(from: Topic, entry: &Entry, code: &str, reason: &str) -> Record {
-    let bytes = size(&entry.record);
+    let bytes = entry.record.size();
     let mut record = if bytes > MAX_MESSAGE_BYTES { beginning(&entry.record) } else { entry.record.clone() };
     let mut why = vec![
         ("topic", from.name().to_owned()),
@@ -66,17 +66,11 @@ pub(crate) fn put_aside(from: Topic, entry: &Entry, code: &str, reason: &str) ->
     if bytes > MAX_MESSAGE_BYTES {
         why.push(("bytes", bytes.to_string()));
     }
-    record.headers.extend(why.into_iter().map(|(name, value)| (format!("custos_quarantine_{name}"), value.into_bytes())));
+    record.headers.extend(why.into_iter().map(|(name, value)| (format!("custos_quarantine_{name}"), value)));
     record
-}
-
-fn size(record: &Record) -> usize {
-    let headers = record.headers.iter().map(|(name, value)| name.len().saturating_add(value.len()));
-    let value = record.value.as_ref().map_or(0, Vec::len);
-    headers.fold(record.key.len().saturating_add(value), usize::saturating_add)
 }
 
 fn beginning(record: &Record) -> Record {
     let cut = |bytes: &[u8]| bytes.iter().copied().take(KEPT_BYTES).collect::<Vec<u8>>();
-    Record { key: cut(&record.key), value: record.value.as_deref().map(cut), headers: Vec::new() }
+    Record { key: cut(&record.key), value: record.value.as_deref().map(cut), headers: Headers::new() }
 }

@@ -388,7 +388,7 @@ impl<M: Machine> Fold<'_, M> {
         self.applied = self.applied.saturating_add(batch.tally.applied);
         self.quarantined = self.quarantined.saturating_add(u64::try_from(batch.tally.quarantined.len()).unwrap_or(u64::MAX));
         self.manifest.next = batch.next;
-        self.manifest.last = batch.last;
+        self.manifest.last = batch.last();
         self.manifest.event_sequence = batch.event_sequence;
         self.manifest.event_hash = batch.event_hash;
         self.manifest.logic = batch.logic;

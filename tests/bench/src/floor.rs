@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use custos_domain::Timestamp;
 use custos_journal::{Entry, JournalError, LogIdentity, Transaction};
 use custos_messages::compliance::Screen;
-use custos_messages::{Machine, Postmark, Record, ShardName, Source, Topic};
+use custos_messages::{Headers, Machine, Postmark, Record, ShardName, Source, Topic};
 use custos_runtime::service::Service as _;
 use custos_runtime::shard::{Batch, Herald, Identity, Manifest, Memory, ShardSettings};
 use serde_json::Value;
@@ -73,7 +73,7 @@ impl Story {
             }
             let (state, roots) = batch.overlay.records(&memory);
             let events = batch.outputs.drain(..).map(|(_, record)| record).collect();
-            manifest = Manifest { next: batch.next, last: batch.last, state_root: roots.state.digest(), ..manifest };
+            manifest = Manifest { next: batch.next, last: batch.last(), state_root: roots.state.digest(), ..manifest };
             memory.merge(batch.overlay, roots);
             story.written.push(Written { commands, events, state });
         }
@@ -229,7 +229,7 @@ impl Shard {
                 continue;
             }
             let began = Instant::now();
-            log.begin(Record { key: vec![0], value: Some(vec![1; 8]), headers: Vec::new() })?;
+            log.begin(Record { key: vec![0], value: Some(vec![1; 8]), headers: Headers::new() })?;
             let mut open = Open::default();
             let mut room = rule.batch_records.saturating_sub(entries.len());
             self.take(&mut open, &entries);
@@ -248,7 +248,7 @@ impl Shard {
             }
             herald.ask(open.ahead);
             herald.settle()?;
-            let state = open.state.into_iter().map(|(key, value)| Record { key, value, headers: Vec::new() });
+            let state = open.state.into_iter().map(|(key, value)| Record { key, value, headers: Headers::new() });
             let manifest = self.story.manifest.clone();
             log.commit(Transaction { outputs: open.outputs, state: state.collect(), manifest })?;
             self.transactions.fetch_add(1, Ordering::Relaxed);

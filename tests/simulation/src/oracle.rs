@@ -228,10 +228,11 @@ impl LogOracle {
         let mut put_aside = BTreeMap::new();
         for partition in 0..self.partitions {
             for (_, record) in read(journal, Topic::Quarantine, partition, None) {
-                let text =
-                    |name: &str| record.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.clone());
-                let place = (text("topic"), text("partition"), text("offset"));
-                put_aside.insert(place, String::from_utf8_lossy(&text("error").unwrap_or_default()).into_owned());
+                let text = |name: &str| {
+                    let value = record.headers.get(&format!("custos_quarantine_{name}")).unwrap_or_default();
+                    String::from_utf8_lossy(value).into_owned()
+                };
+                put_aside.insert((text("topic"), text("partition"), text("offset")), text("reason"));
             }
         }
         // Nobody here writes what cannot be read.

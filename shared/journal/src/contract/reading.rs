@@ -3,7 +3,7 @@
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use custos_messages::{Machine, Record, Topic};
+use custos_messages::{Headers, Machine, Record, Topic};
 
 use super::{GLANCE, PATIENCE, end, ensure, name, names, read_until, record, said, same, unique};
 use crate::{Entry, Journal, JournalError, ShardLog, Start};
@@ -154,9 +154,9 @@ pub(super) fn records_survive_unchanged(journal: &dyn Journal) -> Result<(), Str
     let tag = unique("unchanged");
     let topic = Topic::Addresses;
     let start = end(journal, topic, 1)?;
-    let headers = vec![("b".to_owned(), vec![0, 255]), ("a".to_owned(), Vec::new()), ("b".to_owned(), b"again".to_vec())];
+    let headers = Headers::from([("b", [0, 255].as_slice()), ("a", b"".as_slice()), ("b", b"again".as_slice())]);
     let full = Record { value: Some((0..=255).collect()), headers, ..record(&tag, "full") };
-    let empty = Record { value: Some(Vec::new()), headers: Vec::new(), ..record(&tag, "empty") };
+    let empty = Record { value: Some(Vec::new()), headers: Headers::new(), ..record(&tag, "empty") };
     let gone = Record { value: None, ..record(&tag, "gone") };
     let expected = vec![full, empty, gone];
     let appender = said("appender", journal.appender())?;

@@ -6,7 +6,7 @@
 //! The version of the format is in the file's first bytes; a change of the format changes them.
 
 use custos_domain::Timestamp;
-use custos_messages::{Record, Topic};
+use custos_messages::{Headers, Record, Topic};
 
 use crate::Entry;
 
@@ -110,10 +110,7 @@ pub(super) fn push_record(body: &mut Vec<u8>, topic: Topic, entry: &Entry) -> us
     body.push(u8::from(entry.record.value.is_some()));
     push_bytes(body, entry.record.value.as_deref().unwrap_or_default());
     body.extend_from_slice(&wide(entry.record.headers.len()).to_le_bytes());
-    for (name, value) in &entry.record.headers {
-        push_bytes(body, name.as_bytes());
-        push_bytes(body, value);
-    }
+    body.extend_from_slice(entry.record.headers.as_bytes());
     body.len() - start
 }
 
@@ -172,10 +169,8 @@ fn read_item(cursor: &mut Cursor<'_>) -> Option<Item> {
             let present: [u8; 1] = cursor.array()?;
             let value = cursor.bytes()?;
             let value = (present != [0]).then(|| value.to_vec());
-            let mut headers = Vec::new();
-            for _ in 0..cursor.u64()? {
-                headers.push((cursor.text()?, cursor.bytes()?.to_vec()));
-            }
+            let headers;
+            (headers, cursor.0) = Headers::read(usize::try_from(cursor.u64()?).ok()?, cursor.0)?;
             let at = (at != u64::MAX).then_some(Timestamp(at));
             Some(Item::Record(topic, Entry { partition, offset, at, record: Record { key, value, headers } }))
         }
@@ -259,7 +254,7 @@ mod tests {
     use super::*;
 
     fn entry(offset: u64, value: Option<&[u8]>) -> Entry {
-        let headers = vec![("ce_type".into(), b"x".to_vec()), (String::new(), Vec::new())];
+        let headers = Headers::from([("ce_type", "x"), ("", "")]);
         let record = Record { key: b"key".to_vec(), value: value.map(<[u8]>::to_vec), headers };
         Entry { partition: 3, offset, at: Some(Timestamp(7)), record }
     }

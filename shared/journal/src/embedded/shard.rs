@@ -152,8 +152,7 @@ impl Appender for EmbeddedAppender {
 fn check_size<'a>(records: impl Iterator<Item = (Topic, &'a Record)>) -> Result<(), JournalError> {
     let mut all: usize = 0;
     for (topic, record) in records {
-        let headers = record.headers.iter().map(|(name, value)| name.len() + value.len() + 16).sum::<usize>();
-        let bytes = record.key.len() + record.value.as_ref().map_or(0, Vec::len) + headers;
+        let bytes = record.key.len() + record.value.as_ref().map_or(0, Vec::len) + record.headers.as_bytes().len();
         all = all.saturating_add(bytes + OVERHEAD_BYTES);
         if bytes > RECORD_BYTES || all > FRAME_BYTES {
             return Err(JournalError::TooLarge { topic: topic.name(), bytes: bytes.max(all) });

@@ -27,9 +27,8 @@ pub(super) fn headers(record: &Record) -> OwnedHeaders {
 
 pub(super) fn entry(message: &BorrowedMessage<'_>) -> Result<Entry, JournalError> {
     let misplaced = || JournalError::Misconfigured(format!("{} has a record with no place", message.topic()));
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
-        headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect()
-    });
+    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
+    let headers = headers.map(|header| (header.key, header.value.unwrap_or_default())).collect();
     let at = match message.timestamp() {
         BrokerTime::LogAppendTime(millis) => u64::try_from(millis).ok().map(Timestamp),
         BrokerTime::CreateTime(_) | BrokerTime::NotAvailable => None,

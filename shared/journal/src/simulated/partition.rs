@@ -211,7 +211,7 @@ mod tests {
     const AT: Timestamp = Timestamp(1);
 
     fn record(key: &str) -> Record {
-        Record { key: key.into(), value: Some(Vec::new()), headers: Vec::new() }
+        Record { key: key.into(), value: Some(Vec::new()), headers: custos_messages::Headers::new() }
     }
 
     fn put(partition: &mut Partition, epoch: u16, sequence: u64, key: &str) -> Result<u64, Code> {

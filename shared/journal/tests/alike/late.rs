@@ -12,7 +12,7 @@ use custos_journal::{
     Appender, Defence, Defences, Journal, KafkaJournal, KafkaSettings, Provision, RequestKind, ShardLog, SimulatedCluster,
     SimulatedSettings, SimulatedTime, Start, Transaction,
 };
-use custos_messages::{Record, Topic};
+use custos_messages::{Headers, Record, Topic};
 use custos_parts::{Api, Cluster, Deed, Fate, Proxy, Rule, When, require, start_cluster_with};
 
 use crate::{Failure, MACHINE, PATIENCE, STATE, read_until, told};
@@ -237,7 +237,7 @@ impl Stage<'_> {
     fn record(&mut self, what: &str) -> Record {
         self.written += 1;
         let key = format!("{}/{what}-{}", self.tag, self.written);
-        Record { key: key.clone().into(), value: Some(key.into()), headers: Vec::new() }
+        Record { key: key.clone().into(), value: Some(key.into()), headers: Headers::new() }
     }
 
     fn keys<'b>(&self, records: impl Iterator<Item = &'b Record>) -> String {

@@ -14,7 +14,7 @@ use custos_journal::{
     Appender, Entry, Feed, Journal, JournalError, KafkaJournal, KafkaSettings, Reach, ShardLog, SimulatedCluster,
     SimulatedSettings, Start, Transaction, contract,
 };
-use custos_messages::{Machine, Record, Topic};
+use custos_messages::{Headers, Machine, Record, Topic};
 use custos_parts::{require, start_kafka};
 
 const MACHINE: Machine = Machine::Treasury;
@@ -98,7 +98,7 @@ impl<'a> Stage<'a> {
     fn record(&mut self, what: &str) -> Record {
         self.written += 1;
         let key = format!("{}/{what}-{}", self.tag, self.written);
-        Record { key: key.clone().into(), value: Some(key.into()), headers: Vec::new() }
+        Record { key: key.clone().into(), value: Some(key.into()), headers: Headers::new() }
     }
 
     fn transaction(&mut self, outputs: u64, state: u64) -> Transaction {

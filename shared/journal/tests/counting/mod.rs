@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use custos_journal::{Entry, Journal, JournalError, Remedy, ShardLog, Transaction};
-use custos_messages::{Machine, Record, Topic};
+use custos_messages::{Headers, Machine, Record, Topic};
 
 pub const MACHINE: Machine = Machine::Accounts;
 pub const INBOX: Topic = Topic::Inbox(MACHINE);
@@ -78,7 +78,7 @@ pub fn is_header(record: &Record) -> bool {
 
 fn plain(key: &[u8], fields: &[u64]) -> Record {
     let value = fields.iter().flat_map(|field| field.to_be_bytes()).collect();
-    Record { key: key.to_vec(), value: Some(value), headers: Vec::new() }
+    Record { key: key.to_vec(), value: Some(value), headers: Headers::new() }
 }
 
 /// The numbers that a record holds.
@@ -141,7 +141,7 @@ pub fn take_over(journal: &dyn Journal, partition: u32, diary: &SharedDiary, rep
     diary.lock().unwrap().repairs += u64::from(!torn.is_empty());
     let as_of_manifest = |key: Vec<u8>| {
         let value = memory.get(std::str::from_utf8(&key).unwrap()).map(|value| value.to_be_bytes().to_vec());
-        Record { key, value, headers: Vec::new() }
+        Record { key, value, headers: Headers::new() }
     };
     let state = if repair { torn.into_iter().map(as_of_manifest).collect() } else { Vec::new() };
     let mut owner = Owner { log, memory, manifest, diary: Arc::clone(diary) };

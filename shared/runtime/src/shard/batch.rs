@@ -114,6 +114,13 @@ pub struct Tally {
     pub steps: Vec<String>,
 }
 
+/// An input of this transaction. Its digest is taken when the transaction ends: only the last one's is written.
+struct Latest {
+    offset: u64,
+    at: Timestamp,
+    record: Record,
+}
+
 /// A transaction in the making.
 pub struct Batch<M: Machine> {
     /// State changes.
@@ -129,8 +136,10 @@ pub struct Batch<M: Machine> {
     pub replies: Vec<(u32, Record)>,
     /// Where the shard will stand.
     pub next: u64,
-    /// The last input.
-    pub last: Option<LastInput>,
+    /// The last input before this transaction.
+    before: Option<LastInput>,
+    /// The last input of this transaction.
+    latest: Option<Latest>,
     /// The last event's sequence.
     pub event_sequence: u64,
     /// The last event's hash.
@@ -155,7 +164,8 @@ impl<M: Machine> Batch<M> {
             due: 0,
             replies: Vec::new(),
             next: manifest.next,
-            last: manifest.last,
+            before: manifest.last,
+            latest: None,
             event_sequence: manifest.event_sequence,
             event_hash: manifest.event_hash,
             logic: manifest.logic,
@@ -171,7 +181,7 @@ impl<M: Machine> Batch<M> {
         Manifest {
             transaction: before.transaction.saturating_add(1),
             next: self.next,
-            last: self.last,
+            last: self.last(),
             event_sequence: self.event_sequence,
             event_hash: self.event_hash,
             state_root: roots.state.digest(),
@@ -179,6 +189,17 @@ impl<M: Machine> Batch<M> {
             logic: self.logic,
             ..before.clone()
         }
+    }
+
+    /// The last input: of this transaction, or else the one that stood before it.
+    #[must_use]
+    pub fn last(&self) -> Option<LastInput> {
+        let latest = self.latest.as_ref().map(|Latest { offset, at, record }| LastInput {
+            offset: *offset,
+            digest: input_digest(record),
+            at: *at,
+        });
+        latest.or(self.before)
     }
 
     /// The same with these defences alone: for tests.
@@ -205,11 +226,11 @@ impl<M: Machine> Batch<M> {
         if self.beyond.is_some() {
             return;
         }
-        let before = (self.next, self.last);
-        let earliest = self.last.filter(|_| self.defences.hold(Defence::TimeClamp)).map(|last| last.at);
+        let (next, latest) = (self.next, self.latest.take());
+        let last = latest.as_ref().map(|latest| latest.at).or(self.before.map(|before| before.at));
+        let earliest = last.filter(|_| self.defences.hold(Defence::TimeClamp));
         let at = earliest.map_or(time, |earliest| time.max(earliest));
         self.next = entry.offset.saturating_add(1);
-        self.last = Some(LastInput { offset: entry.offset, digest: input_digest(&entry.record), at });
         if let Err(poison) = self.hear(identity, memory, &entry, at) {
             self.tally.quarantined.push(poison.code());
             let from = Topic::Inbox(identity.shard.machine);
@@ -217,7 +238,9 @@ impl<M: Machine> Batch<M> {
             self.outputs.push((Topic::Quarantine, record));
         }
         if self.beyond.is_some() {
-            (self.next, self.last) = before;
+            (self.next, self.latest) = (next, latest);
+        } else {
+            self.latest = Some(Latest { offset: entry.offset, at, record: entry.record });
         }
     }
 

@@ -171,6 +171,7 @@ pub fn fold(journal: &dyn Journal, shard: ShardName, from: Option<Folded>) -> Re
 #[cfg(test)]
 mod tests {
     use custos_domain::Digest;
+    use custos_messages::Headers;
 
     use super::super::records::header;
     use super::*;
@@ -180,7 +181,7 @@ mod tests {
     }
 
     fn value(key: u8, value: Option<&[u8]>) -> Record {
-        Record { key: vec![key], value: value.map(<[u8]>::to_vec), headers: Vec::new() }
+        Record { key: vec![key], value: value.map(<[u8]>::to_vec), headers: Headers::new() }
     }
 
     fn manifest(transaction: u64) -> Record {

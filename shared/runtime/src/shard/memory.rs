@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use custos_domain::Timestamp;
-use custos_messages::{Record, ShardName};
+use custos_messages::{Headers, Record, ShardName};
 use custos_saga::machine::{Machine, Settled, StateError, TimerId, Touched};
 
 use super::records::{
@@ -202,8 +202,8 @@ impl<M: Machine> Overlay<M> {
             delta.change(link_out_key(*to), memory.link_out.get(to).and_then(|n| value(*n)), value(*number));
         }
         for (id, message) in &self.pending {
-            let value = |message: &PendingMessage| RuntimeRecord::Pending(*id, message.clone()).value();
-            let (old, new) = (memory.pending.get(id).and_then(value), message.as_ref().and_then(value));
+            let value = |message: &PendingMessage| message.value(*id);
+            let (old, new) = (memory.pending.get(id).map(value), message.as_ref().map(value));
             delta.change(pending_key(*id), old, new);
         }
         for (from, number) in &self.link_in {
@@ -243,7 +243,7 @@ impl<M: Machine> Overlay<M> {
             }
             // What settles never changes, so nobody will ask what it adds.
             hashed.push((name.clone(), if settles.is_some() { None } else { adds }));
-            delta.records.push(Record { key, value, headers: Vec::new() });
+            delta.records.push(Record { key, value, headers: Headers::new() });
         }
         hashed
     }
@@ -267,6 +267,6 @@ impl Delta {
         if let Some(new) = &new {
             root.add(&key, new);
         }
-        self.records.push(Record { key, value: new, headers: Vec::new() });
+        self.records.push(Record { key, value: new, headers: Headers::new() });
     }
 }

@@ -5,7 +5,8 @@
 
 use custos_domain::{Digest, Timestamp};
 use custos_journal::LogIdentity;
-use custos_messages::{Machine, Record, ShardName, Topic};
+use custos_messages::wire::{write_bytes, write_message, write_number};
+use custos_messages::{Headers, Machine, Record, ShardName, Topic};
 use custos_saga::machine::{LOGIC, StateError, TimerId};
 use prost::Message as _;
 
@@ -19,6 +20,8 @@ const LINK_OUT: u8 = 0x03;
 const PENDING: u8 = 0x04;
 const LINK_IN: u8 = 0x05;
 const SCHEMA: u32 = 1;
+/// What the value of a pending message has besides its record: topic, partition, and a few bytes for each field.
+const PENDING_ROOM: usize = 160;
 
 /// Where a shard stands: the last record of each of its transactions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +96,46 @@ pub struct PendingMessage {
     pub topic: Topic,
     /// The sealed record.
     pub record: Record,
+}
+
+impl PendingMessage {
+    /// The value of its record while it waits as `id`.
+    #[must_use]
+    pub fn value(&self, id: PendingId) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.record.size().saturating_add(PENDING_ROOM));
+        write_field(1, self.topic.name().as_bytes(), &mut out);
+        if id.to.partition != 0 {
+            write_number(2, u64::from(id.to.partition), &mut out);
+        }
+        write_field(3, &self.record.key, &mut out);
+        write_field(4, self.record.value.as_deref().unwrap_or_default(), &mut out);
+        for (name, value) in &self.record.headers {
+            write_message(5, &mut out, |out| {
+                write_field(1, name.as_bytes(), out);
+                write_field(2, value, out);
+            });
+        }
+        debug_assert_eq!(out, self.form(id).encode_to_vec(), "both ways of writing give the same bytes");
+        out
+    }
+
+    fn form(&self, id: PendingId) -> wire::Pending {
+        let pair = |(name, value): (&str, &[u8])| wire::Pair { name: name.to_owned(), value: value.to_vec() };
+        wire::Pending {
+            topic: self.topic.name().to_owned(),
+            partition: id.to.partition,
+            key: self.record.key.clone(),
+            value: self.record.value.clone().unwrap_or_default(),
+            headers: self.record.headers.iter().map(pair).collect(),
+        }
+    }
+}
+
+/// A field of bytes or text, which is not written while it is empty.
+fn write_field(number: u32, bytes: &[u8], out: &mut Vec<u8>) {
+    if !bytes.is_empty() {
+        write_bytes(number, bytes, out);
+    }
 }
 
 /// Whether a state key belongs to the runtime.
@@ -174,7 +217,7 @@ pub fn pending_key(id: PendingId) -> Vec<u8> {
 #[must_use]
 pub fn header(transaction: u64, attempt: u32) -> Record {
     let value = wire::Header { transaction, attempt }.encode_to_vec();
-    Record { key: vec![HEADER], value: Some(value), headers: Vec::new() }
+    Record { key: vec![HEADER], value: Some(value), headers: Headers::new() }
 }
 
 impl Manifest {
@@ -223,7 +266,7 @@ impl Manifest {
             partitions: self.log.partitions,
             owner: self.owner.clone(),
         };
-        Record { key: vec![MANIFEST], value: Some(value.encode_to_vec()), headers: Vec::new() }
+        Record { key: vec![MANIFEST], value: Some(value.encode_to_vec()), headers: Headers::new() }
     }
 
     /// Reads a manifest record's value.
@@ -277,17 +320,7 @@ impl RuntimeRecord {
             Self::Timer(_, due) => Some(wire::Timer { due_ms: due.0 }.encode_to_vec()),
             Self::LinkOut(_, sequence) => Some(wire::LinkOut { sequence: *sequence }.encode_to_vec()),
             Self::LinkIn(_, sequence) => Some(wire::LinkIn { sequence: *sequence }.encode_to_vec()),
-            Self::Pending(id, message) => {
-                let pair = |(name, value): &(String, Vec<u8>)| wire::Pair { name: name.clone(), value: value.clone() };
-                let pending = wire::Pending {
-                    topic: message.topic.name().to_owned(),
-                    partition: id.to.partition,
-                    key: message.record.key.clone(),
-                    value: message.record.value.clone().unwrap_or_default(),
-                    headers: message.record.headers.iter().map(pair).collect(),
-                };
-                Some(pending.encode_to_vec())
-            }
+            Self::Pending(id, message) => Some(message.value(*id)),
         }
     }
 

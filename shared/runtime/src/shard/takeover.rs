@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use custos_domain::{Digest, HashContext};
 use custos_journal::{JournalError, Reach, ShardLog, Transaction};
-use custos_messages::{Record, ShardName};
+use custos_messages::{Headers, Record, ShardName};
 use custos_saga::machine::{Machine, StateError};
 
 use super::defences::{Defence, Defences};
@@ -212,7 +212,7 @@ fn check<M: Machine>(
     if roots != (manifest.state_root, manifest.outbox_root) {
         return Err(TakeoverError::StateRoot(shard));
     }
-    let before = |key: Vec<u8>| Record { value: found.committed().get(&key).cloned(), key, headers: Vec::new() };
+    let before = |key: Vec<u8>| Record { value: found.committed().get(&key).cloned(), key, headers: Headers::new() };
     let torn = if defences.hold(Defence::Repair) { found.torn() } else { BTreeSet::new() };
     let repair = torn.into_iter().map(before).collect();
     Ok(Restored { memory, manifest, repair, records: found.records() })
@@ -305,7 +305,7 @@ fn check_last_input(shard: ShardName, manifest: &Manifest, log: &mut dyn ShardLo
 /// The digest of an input record: key, value and headers, without the trace context, which may differ on replay.
 #[must_use]
 pub fn input_digest(record: &Record) -> Digest {
-    let headers = record.headers.iter().filter(|(name, _)| name != "traceparent");
+    let headers = record.headers.iter().filter(|(name, _)| *name != "traceparent");
     let mut parts: Vec<&[u8]> = vec![&record.key, record.value.as_deref().unwrap_or_default()];
     for (name, value) in headers {
         parts.push(name.as_bytes());

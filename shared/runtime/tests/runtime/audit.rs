@@ -3,7 +3,7 @@
 use custos_domain::{Digest, Timestamp};
 use custos_journal::Entry;
 use custos_messages::events::Event;
-use custos_messages::{Chained, Record, Topic};
+use custos_messages::{Chained, Headers, Record, Topic};
 use custos_runtime::audit::{AuditFinding, AuditReport, Head, audit_events, audit_records, heads};
 use custos_runtime::shard::ShardStop;
 
@@ -92,13 +92,13 @@ fn an_altered_record_is_found() {
     let cases: [fn(&mut Record); 4] = [
         |record| *record.value.as_mut().unwrap().last_mut().unwrap() ^= 1,
         |record| record.key.push(0),
-        |record| record.headers.retain(|(name, _)| name != "custos_auth"),
+        |record| record.headers.retain(|name, _| name != "custos_auth"),
         |record| {
-            record
-                .headers
-                .iter_mut()
-                .filter(|(name, _)| name == "custos_hash")
-                .for_each(|(_, hash)| hash[0] = if hash[0] == b'f' { b'0' } else { b'f' })
+            let mut hash = record.headers.get("custos_hash").unwrap().to_vec();
+            hash[0] = if hash[0] == b'f' { b'0' } else { b'f' };
+            let headers = record.headers.iter();
+            record.headers =
+                headers.map(|(name, value)| (name, if name == "custos_hash" { hash.as_slice() } else { value })).collect();
         },
     ];
     for change in cases {
@@ -137,7 +137,7 @@ fn an_event_log_that_is_not_what_the_shards_state_says_is_found() {
     assert!(matches!(audit(other), Err(AuditFinding::OtherThanShard { shard, .. }) if shard == other));
     let more = Head { sequence: EVENTS + 1, ..head };
     assert!(matches!(audit(more), Err(AuditFinding::ShortOfShard { last: EVENTS, .. })));
-    let noise = Record { key: b"k".to_vec(), value: Some(vec![7]), headers: Vec::new() };
+    let noise = Record { key: b"k".to_vec(), value: Some(vec![7]), headers: Headers::new() };
     stage.append(Topic::Events, 0, noise);
     assert_eq!(audit(head).unwrap().foreign, 1);
     assert!(matches!(audit(more), Err(AuditFinding::Unsealed { .. })), "the event that is missing may be what was altered");
@@ -197,8 +197,7 @@ fn a_sealed_event_with_a_false_hash_or_header_is_found() {
     let mut envelope = other.stage.keyring.open(Topic::Events, original).unwrap();
     envelope.time = Some(Timestamp(1));
     let mut record = other.stage.keyring.seal(&envelope, Topic::Events, original.key.clone(), original.value.clone());
-    let unsealed: Vec<_> = record.headers.drain(..).filter(|(name, _)| name != "custos_auth").collect();
-    record.headers = unsealed;
+    record.headers.retain(|name, _| name != "custos_auth");
     assert_eq!(header(&record, "ce_time"), "1970-01-01T00:00:00.001Z");
     // The chain's headers are part of the seal, so this is refused as unsealed before its time is looked at.
     other.entries[5].record = record;

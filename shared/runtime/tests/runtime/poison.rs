@@ -1,6 +1,8 @@
 //! What cannot be acted upon is put aside in the transaction that moves past it, and the shard goes on.
 
-use custos_messages::{Keyring, Link, MAX_MESSAGE_BYTES, Machine, Mail, Postmark, Record, ShardName, Source, Topic};
+use custos_messages::{
+    Headers, Keyring, Link, MAX_MESSAGE_BYTES, Machine, Mail, Postmark, Record, ShardName, Source, Topic,
+};
 use custos_runtime::replay::verify;
 use custos_runtime::shard::ShardStop;
 
@@ -14,7 +16,7 @@ fn link(from: Machine, to: ShardName) -> Postmark {
 
 /// Every kind of poison, with the code under which it is put aside.
 fn poisons(stage: &Stage) -> Vec<(Record, &'static str)> {
-    let raw = |bytes: usize| Record { key: b"k".to_vec(), value: Some(vec![7; bytes]), headers: Vec::new() };
+    let raw = |bytes: usize| Record { key: b"k".to_vec(), value: Some(vec![7; bytes]), headers: Headers::new() };
     let good = stage.request("x", Postmark::default());
     let spoilt = |change: &dyn Fn(&mut Record)| {
         let mut record = good.clone();
@@ -29,7 +31,7 @@ fn poisons(stage: &Stage) -> Vec<(Record, &'static str)> {
         (raw(MAX_MESSAGE_BYTES), "oversized"),
         (raw(999_990), "oversized"),
         (spoilt(&|record| record.value = Some(vec![1])), "unauthenticated"),
-        (spoilt(&|record| record.headers.retain(|(name, _)| name != "custos_auth")), "unauthenticated"),
+        (spoilt(&|record| record.headers.retain(|name, _| name != "custos_auth")), "unauthenticated"),
         (stranger.seal_message(INBOX, Source::Gateway, &told("x"), Postmark::default()), "unauthenticated"),
         (stage.keyring.seal_message(INBOX, Source::Compliance, &told("x"), Postmark::default()), "not-allowed"),
         (stage.keyring.seal(&envelope, INBOX, good.key.clone(), Some(vec![0xff; 9])), "undecodable"),
@@ -80,14 +82,14 @@ fn a_request_repeated_in_the_partition_of_another_shard_is_not_acted_upon_there(
 #[test]
 fn a_record_in_quarantine_says_where_it_came_from_and_is_unchanged_unless_it_is_too_large() {
     let stage = Stage::new();
-    let small = Record { key: b"k".to_vec(), value: Some(vec![7; 9]), headers: vec![("h".to_owned(), vec![1])] };
+    let small = Record { key: b"k".to_vec(), value: Some(vec![7; 9]), headers: Headers::from([("h", b"\x01")]) };
     let large = Record { value: Some(vec![7; 900_000]), ..small.clone() };
     stage.append(INBOX, 0, small.clone());
     stage.append(INBOX, 0, large);
     assert!(matches!(stage.run(0), ShardStop::Released));
     let aside = stage.read(Topic::Quarantine, 0);
     assert_eq!((&aside[0].record.key, &aside[0].record.value), (&small.key, &small.value));
-    assert_eq!(aside[0].record.headers[0], small.headers[0]);
+    assert_eq!(aside[0].record.headers.iter().next(), small.headers.iter().next());
     for (entry, offset) in aside.iter().zip(["0", "1"]) {
         assert_eq!(header(&entry.record, "custos_quarantine_topic"), "custos.accounts.inbox.v1");
         assert_eq!(header(&entry.record, "custos_quarantine_partition"), "0");

@@ -1,7 +1,7 @@
 //! The inbox decides everything: folded again it gives the same bytes, and what was tampered with shows.
 
 use custos_domain::Digest;
-use custos_messages::{Record, Topic};
+use custos_messages::{Headers, Record, Topic};
 use custos_runtime::replay::{ReplayError, replay, replay_into, standing, verify};
 use custos_runtime::shard::{Manifest, ShardStop};
 
@@ -15,7 +15,7 @@ fn lived() -> Stage {
     for round in 0..4 {
         stage.put(0, &format!("{round} event order tell:1:x tell:0:y ask"));
         stage.put(0, "arm:a:0 event");
-        stage.append(INBOX, 0, Record { key: vec![1], value: Some(vec![2]), headers: Vec::new() });
+        stage.append(INBOX, 0, Record { key: vec![1], value: Some(vec![2]), headers: Headers::new() });
         stage.faults.fail(Point::CommitAfter, 1, Fault::Unknown);
         stage.run_through(0);
     }
@@ -96,7 +96,7 @@ fn what_differs_is_named() {
 fn a_state_record_that_was_changed_is_named_although_its_root_was_left() {
     let stage = lived();
     let manifest = stage.manifest(0);
-    let forged = Record { key: diary::key("requests"), value: Some(b"0\nforged".to_vec()), headers: Vec::new() };
+    let forged = Record { key: diary::key("requests"), value: Some(b"0\nforged".to_vec()), headers: Headers::new() };
     stage.append(STATE, 0, forged);
     stage.append(STATE, 0, manifest.record());
     let found = verify::<Diary>(&*stage.journal, &stage.keyring, 0, PARTITIONS).unwrap_err();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use custos_domain::{CommandId, Digest};
 use custos_messages::accounts::{AccountsInput, Finding, Screened};
 use custos_messages::compliance::{Direction, Party, Screen};
-use custos_messages::{Mail, Postmark, Source, Topic};
+use custos_messages::{Headers, Mail, Postmark, Source, Topic};
 use custos_runtime::pace::Clock;
 use custos_runtime::serve::{ServeSettings, ServeStop, Work, run_service};
 use custos_runtime::service::{Service, Setback};
@@ -166,7 +166,7 @@ fn a_command_that_has_to_wait_is_tried_again_and_holds_back_no_other() {
 #[test]
 fn poison_is_put_aside_and_acknowledged_and_the_rest_is_answered() {
     let stage = Stage::new();
-    let garbage = custos_messages::Record { key: vec![1], value: Some(vec![2]), headers: Vec::new() };
+    let garbage = custos_messages::Record { key: vec![1], value: Some(vec![2]), headers: Headers::new() };
     stage.append(COMMANDS, 0, garbage.clone());
     ask(&stage, 0, 1);
     stage.append(COMMANDS, 0, custos_messages::Record { value: Some(vec![3; 999_990]), ..garbage });

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use custos_messages::{Machine, Record};
+use custos_messages::{Headers, Machine, Record};
 use custos_runtime::replay::{standing, verify};
 use custos_runtime::shard::{Folded, Opening, ShardStop, Taken, fold, is_manifest, take_over_from};
 
@@ -99,7 +99,7 @@ fn a_warm_takeover_after_a_crash_leaves_the_same_shard_as_a_cold_one() {
 }
 
 fn page(name: &str, value: Option<&str>) -> Record {
-    Record { key: diary::key(name), value: value.map(|text| text.as_bytes().to_vec()), headers: Vec::new() }
+    Record { key: diary::key(name), value: value.map(|text| text.as_bytes().to_vec()), headers: Headers::new() }
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn what_does_not_fit_the_log_is_thrown_away_and_the_takeover_runs_cold() {
         partition: 0,
         offset: 10_000,
         at: None,
-        record: Record { key: vec![0x01], value: Some(last.value), headers: Vec::new() },
+        record: Record { key: vec![0x01], value: Some(last.value), headers: Headers::new() },
     });
     refuses(lived(), longer, "a place that the log does not have");
     // A tombstone that the log no longer had when the standby came by: a record too many.

@@ -1,7 +1,7 @@
 //! Taking a shard over: what is refused, and what is repaired.
 
 use custos_domain::Digest;
-use custos_messages::{Machine, Record};
+use custos_messages::{Headers, Machine, Record};
 use custos_runtime::shard::{Manifest, ShardStop, TakeoverError, provision_shard};
 
 use crate::stage::faults::{Fault, Point};
@@ -79,7 +79,7 @@ fn provisioning_writes_one_manifest_and_refuses_a_state_without_one() {
 }
 
 fn page(name: &str, value: &str) -> Record {
-    Record { key: diary::key(name), value: Some(value.as_bytes().to_vec()), headers: Vec::new() }
+    Record { key: diary::key(name), value: Some(value.as_bytes().to_vec()), headers: Headers::new() }
 }
 
 #[test]

@@ -60,9 +60,9 @@ async fn chain(world: &World, stream: &Stream, verdict: &mut Verdict) -> anyhow:
 async fn log(world: &World, stream: &Stream, verdict: &mut Verdict) -> anyhow::Result<()> {
     let mut events = Vec::new();
     for entry in read_all(world, Topic::Events).await?.into_iter().flatten() {
-        let kind = entry.record.headers.iter().find(|(name, _)| name == "ce_type").context("an event without a type")?;
+        let kind = entry.record.headers.get("ce_type").context("an event without a type")?;
         let value = entry.record.value.as_deref().context("an event of nothing")?;
-        events.push(Event::decode(std::str::from_utf8(&kind.1)?, value)?);
+        events.push(Event::decode(std::str::from_utf8(kind)?, value)?);
     }
     verdict.happened(events, stream.asked().count());
     match only_owners_committed(world).await {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, bail, ensure};
 use custos_domain::partition_of;
 use custos_e2e::{Ground, Hand, LONG, World, until};
-use custos_messages::{Envelope, Machine, Record, Source, Topic};
+use custos_messages::{Envelope, Headers, Machine, Record, Source, Topic};
 
 use crate::fixed::Fixed;
 
@@ -48,17 +48,19 @@ fn genuine(hand: &Hand, topic: Topic) -> anyhow::Result<(u32, Record)> {
 fn pieces(hand: &Hand, topic: Topic, good: &Record, foreign: &Record) -> anyhow::Result<Vec<Piece>> {
     let keyring = hand.keyring();
     let envelope = keyring.open(topic, good)?;
-    let raw = |value: Option<Vec<u8>>| Record { key: good.key.clone(), value, headers: Vec::new() };
+    let raw = |value: Option<Vec<u8>>| Record { key: good.key.clone(), value, headers: Headers::new() };
     let sealed = |envelope: &Envelope, value| keyring.seal(envelope, topic, good.key.clone(), value);
+    let mut seal = good.headers.get("custos_auth").context("a seal")?.to_vec();
+    *seal.last_mut().context("a seal with bytes")? ^= 1;
     let mut broken_seal = good.clone();
-    let seal = broken_seal.headers.iter_mut().find(|(name, _)| name == "custos_auth").context("a seal")?;
-    *seal.1.last_mut().context("a seal with bytes")? ^= 1;
+    broken_seal.headers.retain(|name, _| name != "custos_auth");
+    broken_seal.headers.push("custos_auth", &seal);
     let mut altered = good.clone();
     altered.value.get_or_insert_default().push(0);
     let mut huge = good.clone();
-    huge.headers.push(("x-huge".to_owned(), vec![b'x'; HUGE_HEADER]));
+    huge.headers.push("x-huge", "x".repeat(HUGE_HEADER));
     let mut twice = good.clone();
-    twice.headers.extend(good.headers.iter().find(|(name, _)| name == "ce_type").cloned());
+    twice.headers.extend(good.headers.iter().find(|(name, _)| *name == "ce_type"));
     let liar = Source::ALL.into_iter().find(|source| !source.may_say(&envelope.kind)).context("nobody may lie")?;
     let unknown = Envelope { kind: "custos.nonsense.v9".to_owned(), ..envelope.clone() };
     let borrowed = Envelope { source: liar, ..envelope.clone() };
@@ -114,8 +116,8 @@ fn aside(hand: &Hand) -> anyhow::Result<BTreeMap<(String, u32, u64), String>> {
     for entry in hand.read_all(Topic::Quarantine)? {
         let header = |name: &str| -> anyhow::Result<String> {
             let name = format!("custos_quarantine_{name}");
-            let found = entry.record.headers.iter().find(|(known, _)| *known == name);
-            Ok(String::from_utf8(found.with_context(|| format!("no header {name}"))?.1.clone())?)
+            let found = entry.record.headers.get(&name).with_context(|| format!("no header {name}"))?;
+            Ok(String::from_utf8(found.to_vec())?)
         };
         ensure!(!header("reason")?.is_empty(), "put aside without a reason");
         found.insert((header("topic")?, header("partition")?.parse()?, header("offset")?.parse()?), header("code")?);

@@ -170,7 +170,7 @@ fn change(body: &EventBody) -> Option<Change> {
 }
 
 fn decode(entry: &Entry) -> anyhow::Result<Event> {
-    let kind = entry.record.headers.iter().find(|(name, _)| name == "ce_type").context("an event without a type")?;
+    let kind = entry.record.headers.get("ce_type").context("an event without a type")?;
     let value = entry.record.value.as_deref().context("an event of nothing")?;
-    Ok(Event::decode(std::str::from_utf8(&kind.1)?, value)?)
+    Ok(Event::decode(std::str::from_utf8(kind)?, value)?)
 }

@@ -10,7 +10,7 @@ use custos_domain::{Amount, IdempotencyKey};
 use custos_e2e::{Hand, LogCopy};
 use custos_journal::{EmbeddedJournal, Entry};
 use custos_messages::accounts::{AccountsInput, RequestWithdrawal};
-use custos_messages::{Keyring, Machine, Postmark, ShardName, Source, Topic};
+use custos_messages::{Headers, Keyring, Machine, Postmark, ShardName, Source, Topic};
 use custos_runtime::audit::Head;
 use custos_runtime::replay::{replay_into, standing};
 
@@ -126,7 +126,7 @@ fn told_anew(copy: &mut LogCopy, log: &Path, place: (u32, u32), keyring: &Arc<Ke
         ..manifest
     };
     let state = replayed.state.into_iter();
-    let state = state.map(|(key, value)| custos_messages::Record { key, value: Some(value), headers: Vec::new() });
+    let state = state.map(|(key, value)| custos_messages::Record { key, value: Some(value), headers: Headers::new() });
     *copy.records(STATE, partition)? = state.chain([manifest.record()]).map(entry).collect();
     *copy.records(Topic::Events, partition)? = events.into_iter().map(entry).collect();
     Ok(())

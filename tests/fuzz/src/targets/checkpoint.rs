@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use custos_journal::Entry;
-use custos_messages::Record;
+use custos_messages::{Headers, Record};
 use custos_runtime::checkpoint;
 use custos_runtime::shard::Folded;
 use tempfile::TempDir;
@@ -18,8 +18,9 @@ const HASH_BYTES: usize = 32;
 fn seeds() -> Vec<Vec<u8>> {
     let (folder, path) = place();
     let mut folded = Folded::beginning_at(0);
-    let header = custos_messages::Record { key: vec![0], value: Some(vec![8, 3, 16, 1]), headers: Vec::new() };
-    let record = |key: &[u8], value: &[u8]| Record { key: key.to_vec(), value: Some(value.to_vec()), headers: Vec::new() };
+    let header = custos_messages::Record { key: vec![0], value: Some(vec![8, 3, 16, 1]), headers: Headers::new() };
+    let record =
+        |key: &[u8], value: &[u8]| Record { key: key.to_vec(), value: Some(value.to_vec()), headers: Headers::new() };
     let records = [header, record(&[0x02, 1], &[8, 7]), record(&[0x20, 1], b"value"), manifest().record()];
     for (offset, record) in (0..).zip(records) {
         folded.see(Entry { partition: 0, offset, at: None, record });

@@ -60,7 +60,7 @@ fn seeds() -> Vec<Vec<u8>> {
 
 fn write(record: &Record) -> Vec<u8> {
     let mut parts = vec![record.key.clone(), record.value.clone().unwrap_or_default()];
-    parts.extend(record.headers.iter().flat_map(|(name, value)| [name.clone().into_bytes(), value.clone()]));
+    parts.extend(record.headers.iter().flat_map(|(name, value)| [name.as_bytes().to_vec(), value.to_vec()]));
     join(&parts)
 }
 
@@ -68,21 +68,19 @@ fn run(input: &[u8]) {
     let parts = split(input);
     let part = |at: usize| parts.get(at).copied().unwrap_or_default().to_vec();
     let headers = parts.get(2..).unwrap_or_default().chunks_exact(2);
-    let headers = headers.filter_map(|pair| Some((String::from_utf8(pair.first()?.to_vec()).ok()?, pair.get(1)?.to_vec())));
+    let headers = headers.filter_map(|pair| Some((std::str::from_utf8(pair.first()?).ok()?, pair.get(1)?)));
     let record = Record { key: part(0), value: Some(part(1)), headers: headers.collect() };
     if let Ok(envelope) = Envelope::read(&record) {
         // What is accepted is exactly what would have been written.
-        for (name, value) in envelope.headers() {
-            let held: Vec<&Vec<u8>> =
-                record.headers.iter().filter(|(known, _)| *known == name).map(|(_, held)| held).collect();
-            assert_eq!(held, [&value], "{name}");
+        for (name, value) in &envelope.headers() {
+            let held: Vec<&[u8]> = record.headers.iter().filter(|(known, _)| *known == name).map(|(_, held)| held).collect();
+            assert_eq!(held, [value], "{name}");
         }
         let again = Record { headers: envelope.headers(), ..record.clone() };
         assert_eq!(Envelope::read(&again), Ok(envelope));
     }
     if let Ok(place) = Chained::read(&record) {
-        let kind = record.headers.iter().find(|(name, _)| name == "ce_type");
-        let kind = kind.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default();
+        let kind = record.headers.get("ce_type").map(String::from_utf8_lossy).unwrap_or_default();
         // A place is of one partition alone.
         assert!(!(place.holds(0, &kind, &record) && place.holds(1, &kind, &record)));
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use custos_journal::{EmbeddedJournal, Entry, Journal, JournalError, Provision, Start};
-use custos_messages::{Machine, Record, Topic};
+use custos_messages::{Headers, Machine, Record, Topic};
 
 use super::Target;
 
@@ -42,7 +42,7 @@ fn good() -> Vec<u8> {
     assert!(journal.provision(&provision).expect("topics").is_empty());
     let appender = journal.appender().expect("the log");
     for value in [Some(b"value".to_vec()), None] {
-        let record = Record { key: b"key".to_vec(), value, headers: vec![("ce_type".to_owned(), b"x".to_vec())] };
+        let record = Record { key: b"key".to_vec(), value, headers: Headers::from([("ce_type", "x")]) };
         appender.append(Topic::Inbox(Machine::Accounts), 0, record).expect("the log takes it");
     }
     drop((appender, journal));

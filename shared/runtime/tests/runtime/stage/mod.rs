@@ -271,6 +271,5 @@ pub fn heard_in(state: &StateRecords, page: &str) -> Vec<String> {
 }
 
 pub fn header(record: &Record, name: &str) -> String {
-    let found = record.headers.iter().find(|(known, _)| known == name);
-    found.map(|(_, value)| String::from_utf8(value.clone()).unwrap()).unwrap_or_default()
+    record.headers.get(name).map(|value| String::from_utf8(value.to_vec()).unwrap()).unwrap_or_default()
 }
