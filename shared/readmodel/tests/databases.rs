@@ -164,12 +164,27 @@ async fn open_entries_cannot_be_committed_and_sealed_ones_never_change(database:
     let legs = "INSERT INTO journal_legs SELECT partition, 99, leg, holder, book, asset, side, a0, a1, a2, a3, chain, \
                 block_number FROM journal_legs WHERE sequence = 1";
     let seal = "UPDATE journal_entries SET sealed = 1 WHERE sequence = 99";
+    // One unit more for the client than the house has.
+    let another = "INSERT INTO journal_entries (partition, sequence, account, reason, happened_at, legs, sealed) \
+                   SELECT partition, 98, account, reason, happened_at, 2, 0 FROM journal_entries WHERE sequence = 1";
+    let unequal = "INSERT INTO journal_legs SELECT partition, 98, leg, holder, book, asset, side, a0 + leg, a1, a2, a3, chain, \
+                   block_number FROM journal_legs WHERE sequence = 1";
+    let again = "INSERT INTO journal_legs SELECT partition, sequence, leg + 10, holder, book, asset, side, a0, a1, a2, a3, chain, \
+                 block_number FROM journal_legs WHERE sequence = 99";
+    let seal_both = "UPDATE journal_entries SET sealed = 1 WHERE sequence IN (98, 99)";
     let cases: &[(&[&str], &str)] = &[
         (&[entry], "an open entry"),
         (&[entry, legs], "an open entry with balanced legs"),
         (&[entry, seal], "an entry without legs"),
         (&[entry, legs, "DELETE FROM journal_legs WHERE sequence = 99 AND leg = 1", seal], "half an entry"),
+        (&[entry, legs, another, unequal, seal_both], "two entries, of which one does not balance"),
+        (&[entry, legs, another, seal_both], "two entries, of which one has no legs"),
         (&[entry, legs, seal, "DELETE FROM journal_legs WHERE sequence = 99"], "legs taken out after sealing"),
+        (
+            &[entry, legs, again, "UPDATE journal_entries SET sealed = 1, legs = 4 WHERE sequence = 99"],
+            "twice as many legs as it began with",
+        ),
+        (&[entry, legs, "DELETE FROM journal_legs WHERE leg = 1"], "legs taken out of an open entry and of a sealed one"),
         (&["UPDATE journal_legs SET a0 = 6"], "a changed leg"),
         (
             &["UPDATE journal_legs SET a0 = 6 WHERE leg = 0", "UPDATE journal_legs SET a0 = 6 WHERE leg = 1"],
@@ -191,6 +206,14 @@ async fn open_entries_cannot_be_committed_and_sealed_ones_never_change(database:
     for (statements, what) in cases {
         assert!(directly(database, statements).await.is_err(), "{what} was taken");
         assert_eq!(model.digest().await.unwrap(), before, "{what}");
+    }
+    if !database.url.starts_with("sqlite") {
+        assert!(directly(database, &["TRUNCATE journal_legs"]).await.is_err(), "all legs at once were taken out");
+        let at_once = "WITH late AS (INSERT INTO journal_legs SELECT partition, 99, leg, holder, book, asset, side, a0 + leg, a1, a2, \
+                       a3, chain, block_number FROM journal_legs WHERE sequence = 1 RETURNING 1) \
+                       UPDATE journal_entries SET sealed = 1 WHERE sequence = 99";
+        assert!(directly(database, &[entry, at_once]).await.is_err(), "unequal legs, put in by the statement that seals");
+        assert_eq!(model.digest().await.unwrap(), before);
     }
     directly(database, &[entry, legs, seal]).await.expect("a whole, balanced, sealed entry is taken");
     assert_eq!(model.open_entries().await.unwrap(), 0);
@@ -321,8 +344,8 @@ async fn a_rebuild_puts_back_the_rules_that_somebody_took_away(database: &Databa
         ]
     } else {
         &[
-            "DROP TRIGGER journal_leg_guarded ON journal_legs",
-            "ALTER TABLE journal_entries DISABLE TRIGGER journal_entry_guarded",
+            "DROP TRIGGER journal_legs_updated ON journal_legs",
+            "ALTER TABLE journal_entries DISABLE TRIGGER journal_entries_updated",
             "CREATE FUNCTION thieve() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.d0 = NEW.d0 + 1; RETURN NEW; END $$",
             "CREATE TRIGGER \"a thief's\" BEFORE INSERT ON balances FOR EACH ROW EXECUTE FUNCTION thieve()",
         ]

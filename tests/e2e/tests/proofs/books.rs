@@ -58,7 +58,7 @@ async fn open(world: &World) -> anyhow::Result<AnyConnection> {
 const fn drop_rule(ground: &Ground) -> &'static str {
     match ground {
         Ground::Embedded => "DROP TRIGGER journal_leg_updated",
-        Ground::Servers { .. } => "DROP TRIGGER journal_leg_guarded ON journal_legs",
+        Ground::Servers { .. } => "DROP TRIGGER journal_legs_updated ON journal_legs",
     }
 }
 
