@@ -237,7 +237,9 @@ impl Model {
             let written = self.written.get(&(STATE, partition)).cloned().unwrap_or_default();
             let newest =
                 |place: usize, record: &Record| !written.iter().skip(place + 1).any(|later| later.key == record.key);
-            let places = written.iter().enumerate().filter(|(place, record)| newest(*place, record));
+            // A tombstone stays for a while, also after its key was written again.
+            let shown = |place: usize, record: &Record| record.value.is_none() || newest(place, record);
+            let places = written.iter().enumerate().filter(|(place, record)| shown(*place, record));
             let expected: Vec<Record> = places.map(|(_, record)| record.clone()).collect();
             let mut restored = Vec::new();
             journal.acquire(MACHINE, partition)?.restore(&mut |entry| restored.push(entry.record))?;

@@ -2,7 +2,7 @@
 //!
 //! Invariants: everything here is durable already, but for ownership, membership and assignment, which end with the process.
 //! Offsets of a partition are dense from 0. Costs 8 bytes for each record that the file holds, and for each key of a state
-//! topic the key and about 100 bytes.
+//! topic the key and about 100 bytes; of a deleted key 16 bytes, until [`TOMBSTONE_RECORDS`] more records stand in its partition.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -13,7 +13,8 @@ use super::format::Item;
 use super::groups::Groups;
 use super::members::Members;
 
-/// How many records a tombstone of a state topic outlives in what a restore yields.
+/// How many records a tombstone of a state topic outlives in what a restore yields. More than a checkpoint is old when the next one is
+/// written: whoever begins with an older state than that has to read all of it anew.
 const TOMBSTONE_RECORDS: u64 = 65_536;
 
 /// The most partitions of a topic: far more than an installation of one file has work for, and little memory.
@@ -58,9 +59,10 @@ pub(super) struct Partition {
 /// The newest record of each key of a state topic: what a compacted topic would still hold.
 #[derive(Debug, Default)]
 struct Live {
-    by_key: HashMap<Vec<u8>, u64>,
+    by_key: HashMap<Box<[u8]>, u64>,
     by_offset: BTreeMap<u64, Place>,
-    tombstones: VecDeque<(u64, Vec<u8>)>,
+    /// The younger ones, in order. One may stand here although its key has been written again since.
+    tombstones: VecDeque<(u64, Place)>,
 }
 
 /// Everything that is shared under the one lock.
@@ -94,25 +96,35 @@ impl Partition {
 
     /// The same from `offset` on.
     pub(super) fn live_from(&self, offset: u64) -> Vec<Place> {
-        self.live.by_offset.range(offset..).map(|(_, place)| *place).collect()
+        self.live.from(offset)
     }
 }
 
 impl Live {
     fn note(&mut self, offset: u64, place: Place, key: &[u8], tombstone: bool) {
-        if let Some(older) = self.by_key.insert(key.to_vec(), offset) {
+        let older = match self.by_key.get_mut(key) {
+            Some(_) if tombstone => self.by_key.remove(key),
+            Some(newest) => Some(std::mem::replace(newest, offset)),
+            None if tombstone => None,
+            None => self.by_key.insert(key.into(), offset),
+        };
+        if let Some(older) = older {
             self.by_offset.remove(&older);
         }
-        self.by_offset.insert(offset, place);
         if tombstone {
-            self.tombstones.push_back((offset, key.to_vec()));
+            self.tombstones.push_back((offset, place));
+        } else {
+            self.by_offset.insert(offset, place);
         }
-        while let Some((old, key)) = self.tombstones.pop_front_if(|(old, _)| *old + TOMBSTONE_RECORDS < offset) {
-            if self.by_key.get(&key) == Some(&old) {
-                self.by_key.remove(&key);
-                self.by_offset.remove(&old);
-            }
-        }
+        while self.tombstones.pop_front_if(|(old, _)| *old + TOMBSTONE_RECORDS < offset).is_some() {}
+    }
+
+    fn from(&self, offset: u64) -> Vec<Place> {
+        let living = self.by_offset.range(offset..).map(|(offset, place)| (*offset, *place));
+        let gone = self.tombstones.iter().copied().filter(|(gone, _)| *gone >= offset);
+        let mut all: Vec<(u64, Place)> = living.chain(gone).collect();
+        all.sort_unstable_by_key(|(offset, _)| *offset);
+        all.into_iter().map(|(_, place)| place).collect()
     }
 }
 
@@ -185,12 +197,20 @@ mod tests {
     #[test]
     fn only_the_newest_of_a_key_lives_and_tombstones_leave_in_the_end() {
         let mut live = Live::default();
-        let place = Place::new(0, 0).unwrap();
-        live.note(0, place, b"a", false);
-        live.note(1, place, b"b", true);
-        live.note(2, place, b"a", false);
-        assert_eq!(live.by_offset.keys().copied().collect::<Vec<_>>(), [1, 2]);
-        live.note(TOMBSTONE_RECORDS + 2, place, b"c", false);
-        assert_eq!(live.by_offset.keys().copied().collect::<Vec<_>>(), [2, TOMBSTONE_RECORDS + 2]);
+        let note = |live: &mut Live, offset, key: &[u8], tombstone| {
+            live.note(offset, Place::new(offset, 1).unwrap(), key, tombstone);
+        };
+        let offsets = |live: &Live, from| live.from(from).into_iter().map(Place::position).collect::<Vec<_>>();
+        note(&mut live, 0, b"a", false);
+        note(&mut live, 1, b"b", true);
+        note(&mut live, 2, b"a", false);
+        assert_eq!(offsets(&live, 0), [1, 2]);
+        note(&mut live, 3, b"a", true);
+        note(&mut live, 4, b"a", false);
+        note(&mut live, 5, b"a", true);
+        assert_eq!((offsets(&live, 0), offsets(&live, 4)), (vec![1, 3, 5], vec![5]));
+        note(&mut live, TOMBSTONE_RECORDS + 4, b"c", false);
+        assert_eq!(offsets(&live, 0), [5, TOMBSTONE_RECORDS + 4]);
+        assert_eq!(live.by_key.len(), 1);
     }
 }
