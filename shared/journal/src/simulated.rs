@@ -120,6 +120,8 @@ pub struct Counts {
     pub kills: u64,
     /// Records lost with a broker, of which nobody was told.
     pub lost_records: u64,
+    /// Writes that took long.
+    pub slow_writes: u64,
     /// Transactional producers opened.
     pub producers_opened: u64,
 }

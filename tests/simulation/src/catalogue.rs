@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 /// Every case that a long run must meet.
 pub const CATALOGUE: &[&str] = &[
     "a broker loses what it told nobody",
+    "a broker's disk is slow",
     "a checkpoint is damaged",
     "a credited deposit is reversed",
     "a deposit is quarantined",
@@ -27,6 +28,8 @@ pub const CATALOGUE: &[&str] = &[
     "a reorganisation below finality",
     "a request arrives late",
     "a shard changes its owner",
+    "a shard stands still before a logic that its binary does not know",
+    "a shard switches its logic",
     "a signature is on record and its answer lost",
     "a stray end hits another transaction",
     "a token refuses transfers",

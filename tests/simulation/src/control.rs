@@ -123,6 +123,13 @@ pub const CONTROLS: &[Control] = &[
         tried: Tried::Always,
     },
     Control {
+        name: "standing still before a logic that the binary does not know",
+        world: rolling,
+        without: |profile| profile.shards = profile.shards.without(shard::Defence::KnownLogic),
+        within: 20,
+        tried: Tried::Always,
+    },
+    Control {
         name: "only questions without effect leave ahead of the commit",
         world: dying,
         without: |profile| profile.shards = profile.shards.without(shard::Defence::EffectsAfterCommit),
@@ -226,6 +233,11 @@ fn unanswered(seed: u64) -> Profile {
 fn drifting(seed: u64) -> Profile {
     let log = Faults { broker_clock: Rate(500), ..Faults::NONE };
     Profile { log, follow: false, ..Profile::calm(seed) }
+}
+
+/// A release that changes while all goes on.
+fn rolling(seed: u64) -> Profile {
+    Profile { rolling: true, follow: false, ..Profile::calm(seed) }
 }
 
 /// A bank that pays out, and owners that die before they commit.

@@ -18,6 +18,7 @@ pub mod oracle;
 pub mod people;
 pub mod process;
 pub mod profile;
+pub mod release;
 pub mod run;
 pub mod surroundings;
 pub mod time;

@@ -2,7 +2,8 @@
 //!
 //! All the time: manifests of a shard count on, each owner's attempt is newer than the one before, and no place in an inbox is passed
 //! twice. At rest: every shard is what its inbox makes of it (state, timers, links, events, byte for byte), the chain of events is
-//! whole, everything that was put into an inbox was applied or put aside, and nothing was put aside that should not be.
+//! whole, everything that was put into an inbox was applied or put aside, and nothing was put aside that should not be. It replays with
+//! the machines of the next release, which decide as these do until a shard is ordered to switch.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use custos_treasury::Treasury;
 
 use crate::actor::{Actor, Step};
 use crate::diary::Diary;
+use crate::release::Next;
 
 const LOOK: Duration = Duration::from_secs(1);
 const MOST: usize = 1_000;
@@ -121,6 +123,9 @@ impl LogOracle {
             if !counts_on || !forward {
                 self.diary.violation(format!("{shard}: after {last:?} stands {manifest:?}"));
             }
+            if manifest.logic > last.logic {
+                self.diary.sometimes("a shard switches its logic");
+            }
             if manifest.attempt > last.attempt {
                 self.diary.sometimes("a shard changes its owner");
             }
@@ -130,9 +135,9 @@ impl LogOracle {
 
     fn verify(&self, shard: ShardName) -> Option<Replay> {
         let outcome = match shard.machine {
-            Kind::Accounts => self.replayed::<Accounts>(shard.partition),
-            Kind::Treasury => self.replayed::<Treasury>(shard.partition),
-            Kind::Chain => self.replayed::<Chain>(shard.partition),
+            Kind::Accounts => self.replayed::<Next<Accounts>>(shard.partition),
+            Kind::Treasury => self.replayed::<Next<Treasury>>(shard.partition),
+            Kind::Chain => self.replayed::<Next<Chain>>(shard.partition),
         };
         outcome.map_err(|error| self.diary.violation(format!("replay: {}", told(&error)))).ok()
     }
@@ -182,9 +187,9 @@ impl LogOracle {
     fn judge_outputs(&self) {
         for partition in 0..self.partitions {
             let mut decided: BTreeMap<Topic, BTreeSet<Digest>> = BTreeMap::new();
-            self.decide::<Accounts>(partition, &mut decided);
-            self.decide::<Treasury>(partition, &mut decided);
-            self.decide::<Chain>(partition, &mut decided);
+            self.decide::<Next<Accounts>>(partition, &mut decided);
+            self.decide::<Next<Treasury>>(partition, &mut decided);
+            self.decide::<Next<Chain>>(partition, &mut decided);
             for topic in OUTPUTS {
                 let decided = decided.remove(topic).unwrap_or_default();
                 self.judge_output(*topic, partition, &decided);

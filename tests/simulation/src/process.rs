@@ -20,6 +20,7 @@ use custos_saga::machine::Machine;
 use crate::actor::{Actor, Step};
 use crate::chance::Chance;
 use crate::diary::Diary;
+use crate::release::Installed;
 use crate::time::WorldClock;
 
 /// How long a part that has nothing to do rests at least.
@@ -59,6 +60,8 @@ pub struct Start {
     pub stop: Arc<AtomicBool>,
     /// Called at named points.
     pub interrupt: Interrupt,
+    /// The newest logic that its release knows.
+    pub logic: u32,
 }
 
 /// Starts the parts of a process.
@@ -118,6 +121,7 @@ pub struct Process {
     faults: ProcessFaults,
     base: Instant,
     build: Build,
+    installed: Installed,
     running: Option<Running>,
     /// Before this moment nothing of it moves.
     not_before: Duration,
@@ -128,6 +132,7 @@ struct Running {
     time: Arc<OwnTime>,
     stop: Arc<AtomicBool>,
     parts: Vec<Box<dyn Part>>,
+    logic: u32,
 }
 
 impl Process {
@@ -142,7 +147,14 @@ impl Process {
     ) -> Self {
         let world = WorldClock::new(Arc::clone(&cluster));
         let (base, name, not_before) = (Instant::now(), name.to_owned(), Duration::ZERO);
-        Self { name, cluster, world, diary, chance, faults, base, build, running: None, not_before }
+        let installed = Installed::default();
+        Self { name, cluster, world, diary, chance, faults, base, build, installed, running: None, not_before }
+    }
+
+    /// The release on its host.
+    #[must_use]
+    pub fn installed(&self) -> Installed {
+        self.installed.clone()
     }
 
     /// From now on nothing goes wrong with it.
@@ -184,10 +196,11 @@ impl Process {
         let stop = Arc::new(AtomicBool::new(false));
         let interrupt = self.interrupt(&journal);
         let clock = Clock::of(Arc::<OwnTime>::clone(&time));
-        let start = Start { journal: Arc::clone(&journal), clock, stop: Arc::clone(&stop), interrupt };
+        let logic = self.installed.logic();
+        let start = Start { journal: Arc::clone(&journal), clock, stop: Arc::clone(&stop), interrupt, logic };
         let parts = (self.build)(&start)?;
         self.diary.note(&self.name, format_args!("starts"));
-        Ok(Running { journal, time, stop, parts })
+        Ok(Running { journal, time, stop, parts, logic })
     }
 
     /// At a named point, now and then, the process is dead to the log: it ends at its next turn.
@@ -269,6 +282,13 @@ impl Actor for Process {
         }
         if self.running.as_ref().is_some_and(|running| running.journal.is_killed()) {
             self.die("killed");
+            return Step::Dead;
+        }
+        if self.running.as_ref().is_some_and(|running| running.logic < self.installed.logic()) {
+            if self.halted().is_some_and(|why| why.contains("activates logic")) {
+                self.diary.sometimes("a shard stands still before a logic that its binary does not know");
+            }
+            self.die("has another release");
             return Step::Dead;
         }
         if self.running.is_none() {

@@ -17,6 +17,8 @@ use crate::world::Interleaving;
 
 /// One world in so many has a chain, a signer, officers and a forger.
 const OUTSIDE: u64 = 6;
+/// In one in so many the release changes.
+const ROLLING: u64 = 6;
 
 /// What a world is made of, and what goes wrong in it.
 #[derive(Clone, Debug)]
@@ -59,6 +61,8 @@ pub struct Profile {
     pub batch_records: usize,
     /// A question of a transfer or a withdrawal is never answered, one in so many; none if zero.
     pub unanswered: u64,
+    /// Whether the next release is brought while all goes on, and its logic activated.
+    pub rolling: bool,
     /// A chain, a signer, officers and a forger, if there are any: else deposits come from nowhere and nothing is paid out.
     pub outside: Option<Around>,
 }
@@ -130,6 +134,7 @@ impl Profile {
             checkpoints: false,
             batch_records: 1_000,
             unanswered: 0,
+            rolling: false,
             outside: None,
         }
     }
@@ -166,6 +171,7 @@ impl Profile {
             defences: if more.once_in(4) { bracket } else { Defences::ALL },
             outside,
             unanswered: if more.once_in(6) { more.between(3, 12) } else { 0 },
+            rolling: more.once_in(ROLLING),
             partitions: if chance.coin() { 2 } else { 1 },
             orchestrators: chance.between(1, 3),
             services: chance.between(1, 2),

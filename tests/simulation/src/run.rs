@@ -15,6 +15,7 @@ use crate::oracle::{Compacted, LogOracle, Torn};
 use crate::people::{Known, Outsiders, People};
 use crate::process::Process;
 use crate::profile::Profile;
+use crate::release::Operator;
 use crate::surroundings::facts::SharedFacts;
 use crate::surroundings::house::House;
 use crate::surroundings::outside::Outside;
@@ -66,6 +67,7 @@ struct Built {
     services: Vec<Seat<Process>>,
     people: People,
     auditor: Seat<LogOracle>,
+    operator: Option<Seat<Operator>>,
     facts: SharedFacts,
     /// Files of this world.
     _folder: Option<tempfile::TempDir>,
@@ -132,7 +134,7 @@ fn build(profile: &Profile, cluster: &Arc<SimulatedCluster>, diary: &Diary) -> a
         let checkpoints = profile.checkpoints.then(|| folder.path().join(&name));
         seat(name.clone(), orchestrator(name, profile, Arc::clone(&keyring), checkpoints, diary.clone()))
     });
-    let orchestrators = orchestrators.collect();
+    let orchestrators: Vec<Seat<Process>> = orchestrators.collect();
     let outside = house.map(|house| Outsiders::new(house, cluster, diary, &streams.faults, profile));
     let mut services = Vec::new();
     for number in 0..profile.services {
@@ -158,7 +160,12 @@ fn build(profile: &Profile, cluster: &Arc<SimulatedCluster>, diary: &Diary) -> a
     let torn = if profile.defences == Defences::ALL { Torn::Never } else { Torn::Perhaps };
     let auditor = LogOracle::new(Arc::clone(cluster), Arc::clone(&keyring), partitions, (compacted, torn), diary.clone());
     let auditor = world.seat(auditor);
-    Ok(Built { world, orchestrators, services, people, auditor, facts, _folder: Some(folder) })
+    let operator = profile.rolling.then(|| {
+        let hosts = orchestrators.iter().map(|process| process.lock().installed()).collect();
+        let (clock, chance) = (WorldClock::new(Arc::clone(cluster)), streams.workload.fork("operator"));
+        world.seat(Operator::new(diary.clone(), clock, log(), chance, hosts))
+    });
+    Ok(Built { world, orchestrators, services, people, auditor, operator, facts, _folder: Some(folder) })
 }
 
 /// Memory, where there is a folder for it: a simulated disk need not be durable.
@@ -188,7 +195,8 @@ fn rest(built: &Built) -> bool {
 fn is_at_rest(built: &Built) -> bool {
     built.people.look();
     let running = built.facts.lock().operations.values().any(|operation| operation.ending.is_none());
-    !running && built.people.asked() && built.auditor.lock().is_drained()
+    let changing = built.operator.as_ref().is_some_and(|operator| !operator.lock().done());
+    !running && !changing && built.people.asked() && built.auditor.lock().is_drained()
 }
 
 /// Takes away the last inputs of a shard while nobody has it, and lets everybody go on.
@@ -233,6 +241,7 @@ fn note_counts(diary: &Diary, counts: &Counts) {
         (counts.stray_ends, "a stray end hits another transaction"),
         (counts.late_arrivals, "a request arrives late"),
         (counts.lost_records, "a broker loses what it told nobody"),
+        (counts.slow_writes, "a broker's disk is slow"),
         (counts.kills, "a process dies"),
     ] {
         if happened > 0 {

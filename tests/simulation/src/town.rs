@@ -30,6 +30,7 @@ use crate::chance::Chance;
 use crate::diary::Diary;
 use crate::process::{Build, Part, Start};
 use crate::profile::Profile;
+use crate::release::{NEXT, Next};
 use crate::surroundings::chain::SharedNetwork;
 use crate::surroundings::guard::{CheckpointPaper, GuardBase};
 use crate::surroundings::house::House;
@@ -105,10 +106,18 @@ pub fn orchestrator(
             hands: Hands::Own,
         };
         let of = Hosting { start, name: &name, profile: &profile, keyring: &keyring, shard };
+        let [accounts, treasury, chain] = [Kind::Accounts, Kind::Treasury, Kind::Chain].map(standby);
+        if start.logic == NEXT {
+            return Ok(vec![
+                of.host::<Next<Accounts>>(custos_accounts::inspect, accounts)?,
+                of.host::<Next<Treasury>>(custos_treasury::inspect, treasury)?,
+                of.host::<Next<Chain>>(custos_chain::inspect, chain)?,
+            ]);
+        }
         Ok(vec![
-            of.host::<Accounts>(custos_accounts::inspect, standby(Kind::Accounts))?,
-            of.host::<Treasury>(custos_treasury::inspect, standby(Kind::Treasury))?,
-            of.host::<Chain>(custos_chain::inspect, standby(Kind::Chain))?,
+            of.host::<Accounts>(custos_accounts::inspect, accounts)?,
+            of.host::<Treasury>(custos_treasury::inspect, treasury)?,
+            of.host::<Chain>(custos_chain::inspect, chain)?,
         ])
     })
 }

@@ -81,6 +81,8 @@ pub struct Faults {
     pub compaction: Rate,
     /// The leader of a partition changes, at each write, and the new one's clock is up to half a minute off.
     pub broker_clock: Rate,
+    /// A write waits up to twelve seconds for the disk: longer than a transaction may be open.
+    pub slow_write: Rate,
 }
 
 impl Faults {
@@ -99,6 +101,7 @@ impl Faults {
         short_read: Rate::NEVER,
         compaction: Rate::NEVER,
         broker_clock: Rate::NEVER,
+        slow_write: Rate::NEVER,
     };
 
     /// About half of the kinds, each with a rate of its own: what a run with this seed has to live with. Rare combinations are met
@@ -124,6 +127,7 @@ impl Faults {
             short_read: rate(5_000),
             compaction: rate(100),
             broker_clock: rate(300),
+            slow_write: rate(60),
         }
     }
 }

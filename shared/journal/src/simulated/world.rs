@@ -23,6 +23,8 @@ const BEGINNING: u64 = 1_767_225_600_000;
 const TICK: Duration = Duration::from_millis(20);
 /// How far a broker's clock is off at most.
 const BROKER_CLOCK_MOST_MS: u64 = 30_000;
+/// The longest time that a write takes.
+const SLOW_WRITE_MOST_MS: u64 = 12_000;
 /// The longest time that a client stands still.
 const PAUSE_MOST_MS: u64 = 20_000;
 
@@ -407,6 +409,13 @@ impl World {
             return Fate::Silence;
         }
         let place = place_of(&request);
+        if place.is_some() && self.happens(|faults| faults.slow_write) {
+            let span = Duration::from_millis(self.chance.below(SLOW_WRITE_MOST_MS));
+            self.note(format_args!("{process} {kind:?}: waits {span:?} for the disk"));
+            self.counts.slow_writes = self.counts.slow_writes.saturating_add(1);
+            self.advance(span);
+            self.go_on();
+        }
         let result = self.apply(request);
         if self.happens(|faults| faults.reply_lost) {
             self.note(format_args!("{process} {kind:?}: {result:?}, answer lost"));

@@ -286,6 +286,7 @@ impl<M: Machine> Batch<M> {
         match wanted {
             _ if wanted == self.logic => self.drop_input("logic-active"),
             _ if wanted < self.logic => Err(Poison::LogicBehind { active: self.logic, found: wanted }),
+            _ if wanted > M::LOGIC && !self.defences.hold(Defence::KnownLogic) => self.drop_input("logic-unknown"),
             // Where this one is in force, the binary knows no other than the next one above.
             _ if wanted > M::LOGIC => {
                 self.beyond = Some(UnknownLogic { offset, wanted, newest: M::LOGIC });

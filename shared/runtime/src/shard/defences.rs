@@ -17,6 +17,8 @@ pub enum Defence {
     TimeClamp,
     /// Only a question without effect leaves ahead of the commit.
     EffectsAfterCommit,
+    /// An order to activate a logic that the binary does not have is neither applied nor skipped.
+    KnownLogic,
 }
 
 /// The rules in force.
@@ -28,6 +30,7 @@ pub struct Defences {
     timer_again: bool,
     time_clamp: bool,
     effects_after_commit: bool,
+    known_logic: bool,
 }
 
 impl Defences {
@@ -39,6 +42,7 @@ impl Defences {
         timer_again: true,
         time_clamp: true,
         effects_after_commit: true,
+        known_logic: true,
     };
 
     /// These without `defence`.
@@ -51,6 +55,7 @@ impl Defences {
             Defence::TimerAgain => self.timer_again = false,
             Defence::TimeClamp => self.time_clamp = false,
             Defence::EffectsAfterCommit => self.effects_after_commit = false,
+            Defence::KnownLogic => self.known_logic = false,
         }
         self
     }
@@ -63,6 +68,7 @@ impl Defences {
             Defence::TimerAgain => self.timer_again,
             Defence::TimeClamp => self.time_clamp,
             Defence::EffectsAfterCommit => self.effects_after_commit,
+            Defence::KnownLogic => self.known_logic,
         }
     }
 }

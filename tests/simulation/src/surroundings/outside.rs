@@ -86,12 +86,13 @@ impl Outside {
         Ok(post)
     }
 
-    /// Puts a record into a partition; whether the log has it is not known if it does not answer.
-    pub fn write(&mut self, topic: Topic, partition: u32, record: Record) {
+    /// Puts a record into a partition; `false` if it is not known whether the log has it.
+    pub fn write(&mut self, topic: Topic, partition: u32, record: Record) -> bool {
         let written = self.journal.appender().and_then(|appender| appender.append(topic, partition, record));
         if written.is_err() {
             self.again();
         }
+        written.is_ok()
     }
 
     /// The log itself, for what is neither read nor said here.
