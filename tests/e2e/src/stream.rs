@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use crate::{APPROVAL_LIMIT, Balance, Bank, CONFIRMATIONS, ETHER, LONG, Withdrawal, World, base_units, text, until};
 use alloy::primitives::Address;
 use anyhow::{Context, bail, ensure};
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -20,6 +21,8 @@ const SMALL_UNITS: u128 = ETHER / 20;
 const DEPOSIT_UNITS: u128 = ETHER / 100;
 /// How long a wish is repeated for: longer than the door is ever away.
 const PATIENCE: u32 = 3;
+/// Operations that are looked at together, at the end: of an hour there are thousands.
+const LOOKED_AT_TOGETHER: usize = 16;
 
 struct Client {
     account: String,
@@ -55,6 +58,35 @@ impl Payment {
             world.chain.token_balance(world.token, self.to).await
         }
     }
+
+    /// How it ended.
+    async fn made(&mut self, world: &World) -> anyhow::Result<Made> {
+        let ended = accomplished(world, &mut self.operation).await;
+        let got = self.arrived(world).await?;
+        let id = match ended {
+            Ok((id, _)) => id,
+            Err(error) => {
+                let otherwise = format!("a payment to {}, which got {got}: {error:#}", self.to);
+                return Ok(Made { cost: 0, otherwise: Some(otherwise) });
+            }
+        };
+        let wrong = || format!("{id} is {} to be paid once, but {} got {got}", self.amount, self.to);
+        let otherwise = (got != self.amount).then(wrong);
+        if self.asset != "ETH" {
+            return Ok(Made { cost: self.amount, otherwise });
+        }
+        let view = world.bank.withdrawal(&id).await?;
+        let fee = base_units(view.pointer("/payment/fee").context("a payment without a fee")?)?;
+        Ok(Made { cost: self.amount + fee, otherwise })
+    }
+}
+
+/// What became of a payment.
+struct Made {
+    /// What it took from its client, of its asset.
+    cost: u128,
+    /// What is not as it must be, in words.
+    otherwise: Option<String>,
 }
 
 struct Transfer {
@@ -111,11 +143,12 @@ impl Stream {
         let round = *self.round.borrow() + 1;
         self.round.send_replace(round);
         for asset in ["ETH", "TUSD"] {
-            self.pay(world, asset, (SMALL, SMALL_UNITS))?;
+            self.pay(world, self.payments.len(), asset, (SMALL, SMALL_UNITS))?;
         }
         if round % self.approved_every == 1 {
+            // Each client in turn: all of them from one would empty it within the hour.
+            self.pay(world, self.approvals, "ETH", (APPROVAL_LIMIT, 5 * ETHER))?;
             self.approvals += 1;
-            self.pay(world, "ETH", (APPROVAL_LIMIT, 5 * ETHER))?;
         }
         self.transfer(world, round)?;
         let account = self.client(round)?.account.clone();
@@ -134,11 +167,17 @@ impl Stream {
         self.clients.get_mut(index).context("a client")
     }
 
-    fn pay(&mut self, world: &World, asset: &'static str, (amount, units): (&'static str, u128)) -> anyhow::Result<()> {
+    fn pay(
+        &mut self,
+        world: &World,
+        turn: usize,
+        asset: &'static str,
+        (amount, units): (&'static str, u128),
+    ) -> anyhow::Result<()> {
         let number = self.payments.len();
-        let client = number % self.clients.len();
+        let client = turn % self.clients.len();
         let to = World::stranger(&format!("killed {number}"));
-        let account = self.client(number)?.account.clone();
+        let account = self.client(turn)?.account.clone();
         let asking = ask(world.bank.clone(), account, format!("payment-{number}"), (asset, amount), to);
         let operation = if amount == APPROVAL_LIMIT {
             let (bank, keys) = (world.officers.clone(), officers(world)?);
@@ -209,20 +248,25 @@ impl Stream {
     pub async fn differences(&mut self, world: &World) -> anyhow::Result<Vec<String>> {
         self.over();
         let mut found = self.payments_made_otherwise(world).await?;
-        for transfer in std::mem::take(&mut self.transfers) {
-            if let Err(error) = completed(world, transfer.operation).await {
+        let transfers = stream::iter(std::mem::take(&mut self.transfers)).map(|transfer| async move {
+            let Transfer { from, to, asset, operation } = transfer;
+            ((from, to, asset), completed(world, operation).await)
+        });
+        for ((from, to, asset), ended) in transfers.buffered(LOOKED_AT_TOGETHER).collect::<Vec<_>>().await {
+            if let Err(error) = ended {
                 found.push(format!("a transfer: {error:#}"));
                 continue;
             }
-            for (index, out) in [(transfer.from, SMALL_UNITS), (transfer.to, 0)] {
+            for (index, out) in [(from, SMALL_UNITS), (to, 0)] {
                 let client = self.client(index)?;
-                let flow = if transfer.asset == "ETH" { &mut client.ether } else { &mut client.tokens };
+                let flow = if asset == "ETH" { &mut client.ether } else { &mut client.tokens };
                 (flow.into, flow.out) = (flow.into + (SMALL_UNITS - out), flow.out + out);
             }
         }
         let mut issued = BTreeSet::new();
-        for wish in self.addresses.drain(..) {
-            let address = match completed(world, wish).await {
+        let addresses = stream::iter(std::mem::take(&mut self.addresses)).map(|wish| completed(world, wish));
+        for ended in addresses.buffered(LOOKED_AT_TOGETHER).collect::<Vec<_>>().await {
+            let address = match ended {
                 Ok(done) => text(&done, "/response/address/address")?.to_owned(),
                 Err(error) => {
                     found.push(format!("an address: {error:#}"));
@@ -247,28 +291,17 @@ impl Stream {
     }
 
     async fn payments_made_otherwise(&mut self, world: &World) -> anyhow::Result<Vec<String>> {
+        let looking = stream::iter(&mut self.payments).map(|payment| async move {
+            let made = payment.made(world).await?;
+            anyhow::Ok((payment.client, payment.asset, made))
+        });
+        let looked: Vec<_> = looking.buffered(LOOKED_AT_TOGETHER).try_collect().await?;
         let mut found = Vec::new();
-        for payment in &mut self.payments {
-            let ended = accomplished(world, &mut payment.operation).await;
-            let got = payment.arrived(world).await?;
-            let id = match ended {
-                Ok((id, _)) => id,
-                Err(error) => {
-                    found.push(format!("a payment to {}, which got {got}: {error:#}", payment.to));
-                    continue;
-                }
-            };
-            if got != payment.amount {
-                found.push(format!("{id} is {} to be paid once, but {} got {got}", payment.amount, payment.to));
-            }
-            let client = self.clients.get_mut(payment.client).context("a client")?;
-            if payment.asset == "ETH" {
-                let view = world.bank.withdrawal(&id).await?;
-                let fee = base_units(view.pointer("/payment/fee").context("a payment without a fee")?)?;
-                client.ether.out += payment.amount + fee;
-            } else {
-                client.tokens.out += payment.amount;
-            }
+        for (client, asset, made) in looked {
+            let client = self.clients.get_mut(client).context("a client")?;
+            let flow = if asset == "ETH" { &mut client.ether } else { &mut client.tokens };
+            flow.out += made.cost;
+            found.extend(made.otherwise);
         }
         Ok(found)
     }
