@@ -35,6 +35,12 @@ pub(crate) fn raised(old: &Fees, quote: &FeeQuote, envelope: Amount) -> Option<F
     Some(Fees { gas_limit: old.gas_limit, max_fee_per_gas, max_priority_fee_per_gas })
 }
 
+/// The fees of another transaction that is to take the nonce of one with the fees `other`: a replacement's, with the quote's gas limit.
+pub(crate) fn above(other: &Fees, quote: &FeeQuote, envelope: Amount) -> Option<Fees> {
+    let own = first(quote, envelope)?;
+    raised(&Fees { gas_limit: own.gas_limit, ..*other }, quote, envelope)
+}
+
 /// Gas limit times `maxFeePerGas`, in wei; none on overflow.
 pub(crate) fn total(fees: &Fees) -> Option<Amount> {
     fees.max_fee_per_gas.times(u128::from(fees.gas_limit)).ok()
@@ -83,5 +89,14 @@ mod tests {
         assert_eq!(raised(&old, &quote(9, 500, 4), Amount::new(10_000)), Some(fees(100, 100, 4)), "capped at the envelope");
         assert_eq!(raised(&old, &quote(9, 5, 1), Amount::new(1_699)), None);
         assert_eq!(raised(&fees(1, u128::MAX, 1), &quote(9, 5, 1), Amount::new(u128::MAX)), None);
+    }
+
+    #[test]
+    fn what_takes_a_nonce_from_another_offers_a_tenth_more_for_its_own_gas() {
+        let other = fees(100, 15, 1);
+        assert_eq!(above(&other, &quote(9, 5, 1), Amount::new(10_000)), Some(fees(9, 17, 2)));
+        assert_eq!(above(&other, &quote(9, 50, 4), Amount::new(10_000)), Some(fees(9, 50, 4)));
+        assert_eq!(above(&other, &quote(9, 5, 1), Amount::new(9 * 17 - 1)), None);
+        assert_eq!(above(&other, &FeeQuote::WouldRevert, Amount::new(10_000)), None);
     }
 }

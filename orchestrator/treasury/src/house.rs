@@ -45,7 +45,7 @@ impl Desk<'_, '_> {
     }
 
     /// What was said last; at first, what an ended payment's saga has said by itself.
-    fn books_of(&self, wallet: WalletId, nonce: u64, owner: Option<IntentId>) -> Spent {
+    pub(crate) fn books_of(&self, wallet: WalletId, nonce: u64, owner: Option<IntentId>) -> Spent {
         if let Some(Entity::Spent(spent)) = self.state.get(&Key::Spent(wallet, nonce)) {
             return (**spent).clone();
         }

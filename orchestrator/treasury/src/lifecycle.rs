@@ -153,7 +153,12 @@ impl Desk<'_, '_> {
         for attempt in &flight.attempts {
             self.state.remove(&Key::Tx(payment.wallet, attempt.tx));
         }
-        let ended = Ended::mined(end, flight);
+        let mut ended = Ended::mined(end, flight);
+        if let (Purpose::NoOp { .. }, End::Impossible(_), Some(newest)) =
+            (&payment.purpose, &ended.end, flight.attempts.last())
+        {
+            ended.raw.clone_from(&newest.raw);
+        }
         self.settle(&Closed::of(payment, ended.clone()), flight.nonce);
         Stage::Ended(Box::new(ended))
     }

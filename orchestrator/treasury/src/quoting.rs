@@ -1,7 +1,7 @@
 //! Before a signature: what would it cost, can the wallet pay it, and how long do we wait for that.
 
 use custos_domain::{Amount, AssetKind, CommandId, Digest, EthAddress, Millis, Timestamp};
-use custos_messages::accounts::PaymentRefusal;
+use custos_messages::accounts::{AlarmCode, PaymentRefusal};
 use custos_messages::blockchain::{BlockchainCommand, BlockchainOrder};
 use custos_messages::treasury::FeeQuote;
 use custos_messages::wallet::EthTransaction;
@@ -107,6 +107,7 @@ impl Desk<'_, '_> {
         if let Some(PaymentRefusal::Expired) = self.too_late(payment, None) {
             return self.refuse(payment, PaymentRefusal::Expired);
         }
+        self.renew_limit(payment);
         let lack = match self.affordable(payment, quote) {
             Ok((fees, outlay, nonce)) => {
                 self.reserve(payment, Some(outlay));
@@ -114,9 +115,22 @@ impl Desk<'_, '_> {
             }
             Err(lack) => lack,
         };
+        if !client && asked.lack != Some(lack) {
+            // It waits for ever, and every later nonce with it.
+            let code = if lack == Lack::Fee { AlarmCode::FeeEnvelopeReached } else { AlarmCode::SagaParked };
+            self.alarm(code, payment.intent().to_string());
+        }
         match self.too_late(payment, Some(lack)) {
             Some(reason) => self.refuse(payment, reason),
             None => Stage::Quoting(Quoting { open: false, lack: Some(lack), ..asked }),
+        }
+    }
+
+    /// What the house may spend on a no-op is the policy's in force, not that of the day on which the gap arose.
+    fn renew_limit(&self, payment: &mut Payment) {
+        let limit = self.chain_policy(&payment.chain).map(|entry| entry.house_fee_max);
+        if let (Purpose::NoOp { fee_max, .. }, Some(limit)) = (&mut payment.purpose, limit) {
+            *fee_max = limit;
         }
     }
 
@@ -133,7 +147,11 @@ impl Desk<'_, '_> {
 
     /// Fees, what they reserve, and the nonce that the wallet gives; or what lacks.
     fn affordable(&mut self, payment: &Payment, quote: &FeeQuote) -> Result<(Fees, Outlay, u64), Lack> {
-        let fees = fees::first(quote, payment.envelope()).ok_or(Lack::Fee)?;
+        let fees = match self.to_outbid(payment) {
+            Some(other) => fees::above(&other, quote, payment.envelope()),
+            None => fees::first(quote, payment.envelope()),
+        };
+        let fees = fees.ok_or(Lack::Fee)?;
         let outlay = self.outlay(payment, &fees).ok_or(Lack::Funds)?;
         let FeeQuote::Quote { native_balance, asset_balance, next_nonce, .. } = quote else { return Err(Lack::Fee) };
         let entry = self.chain_policy(&payment.chain).ok_or(Lack::Funds)?;
@@ -157,6 +175,12 @@ impl Desk<'_, '_> {
         };
         // The last number could not be followed by another.
         if covered && nonce < u64::MAX { Ok((fees, outlay, nonce)) } else { Err(Lack::Funds) }
+    }
+
+    /// The highest fees of the payment whose nonce a no-op is to take, if signatures of one exist there.
+    fn to_outbid(&self, payment: &Payment) -> Option<Fees> {
+        let Purpose::NoOp { nonce, .. } = payment.purpose else { return None };
+        self.closed_at(payment.wallet, nonce)?.ended.highest
     }
 
     /// What a signature with these fees may spend.

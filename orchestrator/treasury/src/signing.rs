@@ -11,10 +11,12 @@ use custos_messages::wallet::{EthTransaction, Purpose as SignPurpose, SignOrder,
 
 use crate::desk::{Desk, Timer};
 use crate::fees;
-use crate::state::{Attempt, Bump, Ended, Entity, Fees, Flight, Key, Order, Payment, Purpose, Stage};
+use crate::state::{Attempt, Bump, Ended, Entity, Fees, Flight, Key, Lack, Order, Payment, Purpose, Quoting, Stage};
 
 /// What is out is given again after at most so many times the policy's pace.
 const RESEND_MOST: u64 = 8;
+/// How long a no-op waits that the signer has refused.
+const NO_OP_AGAIN: Millis = Millis::hours(1);
 
 impl Desk<'_, '_> {
     /// Takes the nonce and orders the first signature, in one transaction.
@@ -22,7 +24,10 @@ impl Desk<'_, '_> {
         if let (Purpose::Client(_), Some(wallet)) = (&payment.purpose, self.wallet_mut(payment.wallet)) {
             wallet.next_nonce = Some(nonce.saturating_add(1));
         }
-        self.state.put(Key::Slot(payment.wallet, nonce), Entity::Owner(payment.intent()));
+        // A no-op fills a nonce that is its own already, or that stays another payment's.
+        if matches!(payment.purpose, Purpose::Client(_)) {
+            self.state.put(Key::Slot(payment.wallet, nonce), Entity::Owner(payment.intent()));
+        }
         let order = Box::new(self.order(payment, nonce, 1, fees));
         self.order_again(payment, order)
     }
@@ -294,7 +299,7 @@ impl Desk<'_, '_> {
                     self.disarm(Timer::Payment(payment.wallet, payment.intent()));
                     Stage::Ended(Box::new(Ended::consumed(consumed)))
                 }
-                None => self.park(payment),
+                None => self.no_op_refused(payment, &order, refused.reason),
             };
         }
         if consumed.is_none() {
@@ -307,6 +312,19 @@ impl Desk<'_, '_> {
         };
         self.reserve(payment, None);
         self.refuse(payment, reason)
+    }
+
+    /// The signer's limits for the house change with the day and with the policy, so a no-op is ordered again in a while, under the fee of
+    /// then; a human is called each time. What contradicts the guard's records stays so.
+    fn no_op_refused(&mut self, payment: &mut Payment, order: &Order, reason: SignRefusal) -> Stage {
+        use SignRefusal::{HouseRefused, OutsideEnvelope, PolicyRefused, WeakReplacement};
+        if !matches!(reason, HouseRefused | OutsideEnvelope | PolicyRefused | WeakReplacement) {
+            return self.park(payment);
+        }
+        self.reserve(payment, None);
+        self.alarm(AlarmCode::SagaParked, payment.intent().to_string());
+        self.arm(Timer::Payment(payment.wallet, payment.intent()), NO_OP_AGAIN);
+        Stage::Quoting(Quoting { asked: order.attempt, question: order.id, open: false, lack: Some(Lack::Fee) })
     }
 
     /// A nonce without a signature: the next payment's, if it is the last that was given; else a no-op fills it.
@@ -323,24 +341,24 @@ impl Desk<'_, '_> {
             self.state.remove(&slot);
             return;
         }
-        self.fill(payment, nonce);
+        self.state.put(slot, Entity::Owner(IntentId::noop(&payment.wallet, nonce)));
+        self.fill(payment.wallet, &payment.chain, nonce);
     }
 
-    fn fill(&mut self, payment: &Payment, nonce: u64) {
-        let Some(entry) = self.chain_policy(&payment.chain) else { return };
+    /// Lets the house's no-op take a nonce that must be consumed before any later one.
+    pub(crate) fn fill(&mut self, wallet: WalletId, chain: &ChainId, nonce: u64) {
+        let Some(entry) = self.chain_policy(chain) else { return };
         let mut filler = Payment {
-            wallet: payment.wallet,
-            chain: payment.chain.clone(),
-            purpose: Purpose::NoOp { nonce, fee_max: entry.house_fee_max, hot: self.call(payment).from },
+            wallet,
+            chain: chain.clone(),
+            purpose: Purpose::NoOp { nonce, fee_max: entry.house_fee_max, hot: entry.hot },
             deadline: self.at,
             consumed: None,
             outlay: None,
             stage: Stage::Parked,
         };
         filler.stage = self.ask(&filler, 1);
-        let intent: IntentId = filler.intent();
-        self.state.put(Key::Slot(payment.wallet, nonce), Entity::Owner(intent));
-        self.state.put(Key::Payment(payment.wallet, intent), Entity::Payment(Box::new(filler)));
+        self.state.put(Key::Payment(wallet, filler.intent()), Entity::Payment(Box::new(filler)));
     }
 }
 

@@ -205,10 +205,13 @@ pub struct Ended {
     pub end: End,
     /// Every signature that was made, all at one nonce: any of them may be mined if the chain changes its mind.
     pub signatures: Vec<TxHash>,
-    /// The signed bytes that ended it, to be sent again if their block leaves the chain; empty unless they are its own.
+    /// Signed bytes of its own that may be sent again if what holds the nonce leaves the chain: those that paid, or a no-op's newest.
     pub raw: Vec<u8>,
     /// An order to sign that was not answered yet: one more signature may come of it.
     pub unanswered: Option<Unanswered>,
+    /// The highest fees that signatures of an impossible payment offer, one that is only ordered included: what is to take its nonce
+    /// must offer more.
+    pub highest: Option<Fees>,
 }
 
 /// How a payment came out, for ever.
@@ -379,6 +382,18 @@ impl Closed {
         Self { wallet: payment.wallet, chain: payment.chain.clone(), intent: payment.intent(), purpose, ended }
     }
 
+    /// The bytes that may be sent again, and their transaction. None of a client's payment that was not made: its client has the money
+    /// back.
+    #[must_use]
+    pub fn bytes(&self) -> Option<(TxHash, Vec<u8>)> {
+        let tx = match (&self.purpose, &self.ended.end) {
+            (_, End::Final(paid)) => paid.tx,
+            (ClosedPurpose::NoOp { .. }, End::Impossible(_)) => *self.ended.signatures.last()?,
+            (ClosedPurpose::Client { .. }, End::Impossible(_)) | (_, End::Refused(_)) => return None,
+        };
+        (!self.ended.raw.is_empty()).then(|| (tx, self.ended.raw.clone()))
+    }
+
     /// What the withdrawal's own entries say for ever: nothing for a no-op, nor for what was refused.
     #[must_use]
     pub fn settled(&self) -> Option<Inclusion> {
@@ -395,32 +410,35 @@ impl Ended {
     /// Refused before any signature.
     #[must_use]
     pub fn refused(reason: PaymentRefusal) -> Self {
-        Self { end: End::Refused(reason), signatures: Vec::new(), raw: Vec::new(), unanswered: None }
+        Self { end: End::Refused(reason), signatures: Vec::new(), raw: Vec::new(), unanswered: None, highest: None }
     }
 
     /// Its nonce consumed by a stranger before any signature was known.
     #[must_use]
     pub fn consumed(by: Inclusion) -> Self {
-        Self { end: End::Impossible(by), signatures: Vec::new(), raw: Vec::new(), unanswered: None }
+        Self { end: End::Impossible(by), signatures: Vec::new(), raw: Vec::new(), unanswered: None, highest: None }
     }
 
     /// An end in a block, after the signatures of `flight`.
     #[must_use]
     pub fn mined(end: End, flight: &Flight) -> Self {
-        let tx = match &end {
-            End::Final(inclusion) | End::Impossible(inclusion) => Some(inclusion.tx),
-            End::Refused(_) => None,
+        let paid = match &end {
+            End::Final(inclusion) => flight.attempts.iter().find(|attempt| attempt.tx == inclusion.tx),
+            End::Impossible(_) | End::Refused(_) => None,
         };
-        let own = flight.attempts.iter().find(|attempt| Some(attempt.tx) == tx);
-        let unanswered = match &flight.bump {
-            Bump::Ordered(order) => Some(Unanswered { id: order.id, attempt: order.attempt }),
+        let ordered = match &flight.bump {
+            Bump::Ordered(order) => Some(order),
             Bump::Idle | Bump::Asked(_) => None,
         };
+        // Each attempt offers more than the one before.
+        let highest = ordered.map(|order| order.fees).or(flight.attempts.last().map(|attempt| attempt.fees));
+        let impossible = matches!(end, End::Impossible(_));
         Self {
             end,
             signatures: flight.attempts.iter().map(|attempt| attempt.tx).collect(),
-            raw: own.map(|attempt| attempt.raw.clone()).unwrap_or_default(),
-            unanswered,
+            raw: paid.map(|attempt| attempt.raw.clone()).unwrap_or_default(),
+            unanswered: ordered.map(|order| Unanswered { id: order.id, attempt: order.attempt }),
+            highest: highest.filter(|_| impossible),
         }
     }
 }

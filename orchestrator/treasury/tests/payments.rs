@@ -381,6 +381,26 @@ fn a_reorganisation_below_finality_sends_the_same_bytes_until_they_are_mined_and
 }
 
 #[test]
+fn a_settled_payment_that_fails_when_it_is_mined_again_calls_a_human_for_the_payment_itself() {
+    let mut shard = Shard::open();
+    let tx = sent_tx(&airborne(&mut shard, 1, "USDX"));
+    shard.give(spend(tx, 5, SpendNews::Seen));
+    assert_eq!(words(&shard.give(spend(tx, 5, SpendNews::Final))), ["final"]);
+    shard.give(spend(tx, 5, SpendNews::Unseen));
+    let mut reverted = spent(tx, 5, SpendNews::Seen);
+    (reverted.block, reverted.fee, reverted.succeeded) = (at(30), Amount::new(30), false);
+    assert_eq!(words(&shard.give(TreasuryInput::Spend(reverted.clone()))), ["house 30 for 21 at 5"]);
+    // It may still leave its block and succeed in another: a human who pays by hand before that pays twice.
+    reverted.news = SpendNews::Final;
+    let failed = shard.give(TreasuryInput::Spend(reverted));
+    assert_eq!(words(&failed), ["alarm DeepReorg"]);
+    let Mail::Accounts(AccountsInput::Alarm(alarm)) = &failed.messages[0].message else { panic!() };
+    assert_eq!(alarm.subject, first(1).to_string());
+    assert!(shard.timers.is_empty(), "the nonce is used: sending again is of no use");
+    assert!(matches!(shard.end(first(1)), End::Final(_)), "what is settled stays so");
+}
+
+#[test]
 fn a_proof_that_is_reorganised_away_sends_nothing_and_its_fee_is_the_houses_again() {
     let mut shard = Shard::open();
     let send = airborne(&mut shard, 1, "USDX");
@@ -395,12 +415,86 @@ fn a_proof_that_is_reorganised_away_sends_nothing_and_its_fee_is_the_houses_agai
     let gone = shard.give(reverted(SpendNews::Unseen));
     assert_eq!(words(&gone), ["alarm DeepReorg", "house 0 for 21 at 5"]);
     assert!(sends(&gone).is_empty());
+    assert_eq!(questions(&gone).len(), 1, "the house's no-op is to take the nonce");
     // It pays after all, and the client has the money back: the house must hear both.
     let paid = shard.give(again(tx, 30, SpendNews::Seen));
     assert_eq!(words(&paid), ["alarm DeepReorg", "house 30 for 21 at 5"]);
     let Mail::Accounts(AccountsInput::HouseSpent(said)) = &paid.messages[1].message else { panic!() };
     assert!(said.now.as_ref().unwrap().succeeded);
     assert_eq!(said.payment.as_ref().unwrap().amount, Amount::new(100));
+}
+
+#[test]
+fn a_nonce_that_is_free_again_after_its_proof_is_taken_by_a_no_op_that_outbids_whatever_was_signed() {
+    let mut shard = Shard::open();
+    let tx = sent_tx(&airborne(&mut shard, 1, "USDX"));
+    let reverted = |news| {
+        let mut fact = spent(tx, 5, news);
+        fact.succeeded = false;
+        TreasuryInput::Spend(fact)
+    };
+    let later = airborne(&mut shard, 2, "ETH");
+    shard.give(reverted(SpendNews::Seen));
+    shard.give(reverted(SpendNews::Final));
+    let gone = shard.give(reverted(SpendNews::Unseen));
+    let order = orders(&shard.give(quoted(&questions(&gone)[0], quote(10)))).remove(0);
+    let no_op = IntentId::noop(&wallet(), 5);
+    let tx_of = sign_order(&order).tx.clone();
+    assert!(matches!(sign_order(&order).purpose, SignPurpose::NoOp { intent, .. } if intent == no_op));
+    assert_eq!((tx_of.nonce, tx_of.to, tx_of.value), (5, HOT, Amount::ZERO));
+    assert_eq!((tx_of.max_fee_per_gas, tx_of.max_priority_fee_per_gas), (Amount::new(11), Amount::new(3)));
+    let send = sends(&shard.give(signed(&order))).remove(0);
+    // The proof's block comes back: it does the no-op's work, and nobody takes it for a stranger's.
+    let mut twin = shard.clone();
+    assert_eq!(words(&twin.give(reverted(SpendNews::Seen))), ["house 21 for 21 at 5"]);
+    assert_eq!(words(&twin.give(reverted(SpendNews::Final))), [""; 0]);
+    assert!(matches!(twin.end(no_op), End::Impossible(proof) if proof.tx == tx));
+    // It leaves again: the no-op's bytes are there already.
+    let gone_again = twin.give(reverted(SpendNews::Unseen));
+    assert_eq!(words(&gone_again), ["alarm DeepReorg", "house 0 for 21 at 5"]);
+    assert_eq!(sends(&gone_again), std::slice::from_ref(&send));
+    let mut due = (0..9).map(|_| twin.fire());
+    assert!(due.any(|effects| sends(&effects) == [send.clone()]), "until something consumes the nonce");
+    assert_eq!(words(&twin.give(spend(sent_tx(&send), 5, SpendNews::Seen))), ["house 21 for 21 at 5"]);
+    // Or the no-op is mined: its gas is the house's, and the next nonce can go on.
+    assert_eq!(words(&shard.give(spend(sent_tx(&send), 5, SpendNews::Seen))), ["house 21 for 21 at 5"]);
+    assert_eq!(words(&shard.give(spend(sent_tx(&send), 5, SpendNews::Final))), [""; 0]);
+    assert!(matches!(shard.end(no_op), End::Final(_)));
+    assert!(matches!(shard.end(first(1)), End::Impossible(_)), "what is proven stays so");
+    shard.give(spend(sent_tx(&later), 6, SpendNews::Seen));
+    assert_eq!(words(&shard.give(spend(sent_tx(&later), 6, SpendNews::Final))), ["final"]);
+}
+
+#[test]
+fn a_no_op_that_the_signer_refuses_for_now_is_ordered_again_under_the_fee_of_then() {
+    let mut shard = Shard::open();
+    let low = ordered(&mut shard, 1, "ETH");
+    ordered(&mut shard, 2, "ETH");
+    let effects = shard.give(refused(&low, SignRefusal::Expired));
+    let dear = shard.give(quoted(&questions(&effects)[0], quote(ENVELOPE)));
+    assert_eq!(words(&dear), ["alarm FeeEnvelopeReached"], "it waits, and every later nonce with it");
+    let question = (0..99).find_map(|_| questions(&shard.fire()).pop()).unwrap();
+    let order = orders(&shard.give(quoted(&question, quote(10)))).remove(0);
+    assert_eq!(words(&shard.give(refused(&order, SignRefusal::HouseRefused))), ["alarm SagaParked"]);
+    let question = (0..99).find_map(|_| questions(&shard.fire()).pop()).unwrap();
+    let again = orders(&shard.give(quoted(&question, quote(12)))).remove(0);
+    assert_eq!((sign_order(&again).tx.nonce, sign_order(&again).tx.max_fee_per_gas), (5, Amount::new(12)));
+    assert_eq!(sends(&shard.give(signed(&again))).len(), 1);
+}
+
+#[test]
+fn a_nonce_that_was_passed_over_is_filled_when_it_is_free_again() {
+    let mut shard = Shard::open();
+    let stranger = TxHash([0xee; 32]);
+    assert_eq!(sign_order(&ordered(&mut shard, 1, "ETH")).tx.nonce, 5);
+    shard.give(spend(stranger, 6, SpendNews::Seen));
+    shard.give(spend(stranger, 6, SpendNews::Final));
+    assert_eq!(sign_order(&ordered(&mut shard, 2, "ETH")).tx.nonce, 7);
+    let gone = shard.give(spend(stranger, 6, SpendNews::Unseen));
+    assert_eq!(words(&gone), ["alarm DeepReorg", "house 0 for 0 at 6"]);
+    let order = orders(&shard.give(quoted(&questions(&gone)[0], quote(10)))).remove(0);
+    assert_eq!(sign_order(&order).tx.nonce, 6);
+    assert!(shard.give(spend(stranger, 6, SpendNews::Unseen)).commands.is_empty(), "a repeat begins nothing");
 }
 
 #[test]

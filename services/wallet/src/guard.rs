@@ -1,8 +1,9 @@
 //! The signing guard: the durable memory that keeps an intent from being paid twice.
 //!
 //! Invariants: a signature leaves this process only after its record is durable; an intent is bound to one wallet and nonce, and
-//! that nonce to the intent, for ever, by the database's own constraints; a further attempt at an intent shares its nonce, so
-//! that at most one of them can be mined; a refusal stays a refusal. The guard trusts nothing that the rest of the system says.
+//! that nonce to one payment and at most one no-op of the house, for ever, by the database's own constraints; a further attempt at
+//! an intent shares its nonce, so that at most one of them can be mined; a refusal stays a refusal. The guard trusts nothing that
+//! the rest of the system says.
 
 use std::future::Future;
 
@@ -133,12 +134,30 @@ pub struct Binding {
 pub struct Known {
     /// The intent's own binding.
     pub binding: Option<Binding>,
-    /// The intent that holds the nonce.
-    pub nonce_of: Option<IntentId>,
+    /// Another intent that holds the nonce: the house's, if two do.
+    pub holder: Option<Holder>,
     /// First signatures of house intents for the wallet on the claim's day.
     pub house_today: u64,
     /// The highest policy version shown so far.
     pub policy_version: u32,
+}
+
+/// What is known of another intent that holds a claim's nonce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Whose intent it is.
+    pub whose: Whose,
+    /// Highest `maxFeePerGas` and `maxPriorityFeePerGas` of its attempts, each for itself.
+    pub highest: (Amount, Amount),
+}
+
+/// Whose intent it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// A client's payment.
+    Client,
+    /// The house's, which pays nobody.
+    House,
 }
 
 /// The guard's whole decision, for a claim whose exact attempt is not on record; every store of records rules by it.
@@ -158,8 +177,15 @@ pub fn rule(claim: &Claim, known: &Known) -> Result<Grant, SignRefusal> {
         let raised = enough(claim.max_fee_per_gas, fee) && enough(claim.max_priority_fee_per_gas, tip);
         return if raised { Ok(Grant::Replacement) } else { Err(SignRefusal::WeakReplacement) };
     }
-    if known.nonce_of.is_some() {
-        return Err(SignRefusal::NonceTaken);
+    if let Some(Holder { whose, highest: (fee, tip) }) = known.holder {
+        // A no-op may take a client's nonce: it pays nobody, at most one of the two is ever mined, and the payment stays bound to this
+        // nonce. Nothing else may stand beside another.
+        if whose == Whose::House || matches!(claim.first, FirstLimit::Until(_)) {
+            return Err(SignRefusal::NonceTaken);
+        }
+        if !(enough(claim.max_fee_per_gas, fee) && enough(claim.max_priority_fee_per_gas, tip)) {
+            return Err(SignRefusal::WeakReplacement);
+        }
     }
     match claim.first {
         FirstLimit::Until(moment) if claim.at > moment => Err(SignRefusal::Expired),
@@ -203,13 +229,18 @@ mod tests {
             highest: (Amount::new(100), Amount::new(10)),
         };
         change(&mut binding);
-        Known { binding: Some(binding), nonce_of: Some(claim.intent), ..Known::default() }
+        Known { binding: Some(binding), ..Known::default() }
     }
 
     #[test]
     fn the_guard_rules_as_the_table_says() {
-        use SignRefusal::{Expired, HouseRefused, IntentTaken, NonceTaken, PolicyRefused};
+        use SignRefusal::{Expired, HouseRefused, IntentTaken, NonceTaken, PolicyRefused, WeakReplacement};
         let house = |house_today| Known { house_today, ..Known::default() };
+        let held = |whose, fee, tip| {
+            let holder = Holder { whose, highest: (Amount::new(fee), Amount::new(tip)) };
+            Known { holder: Some(holder), ..Known::default() }
+        };
+        let no_op = || Claim { first: FirstLimit::PerDay(1), ..claim() };
         let cases: Vec<(&str, Claim, Known, Result<Grant, SignRefusal>)> = vec![
             ("first, at the last moment", claim(), Known::default(), Ok(Grant::Fresh)),
             ("first, too late", Claim { at: Timestamp(1_001), ..claim() }, Known::default(), Err(Expired)),
@@ -218,7 +249,18 @@ mod tests {
             ("other wallet", claim(), bound(|b| b.wallet = WalletId([9; 16])), Err(IntentTaken)),
             ("other chain", claim(), bound(|b| b.chain = ChainId::eip155(2)), Err(IntentTaken)),
             ("other content", claim(), bound(|b| b.content = Digest([9; 32])), Err(IntentTaken)),
-            ("nonce of another", claim(), Known { nonce_of: Some(IntentId([8; 32])), ..Known::default() }, Err(NonceTaken)),
+            ("nonce of another", claim(), held(Whose::Client, 1, 1), Err(NonceTaken)),
+            ("nonce of a no-op", claim(), held(Whose::House, 1, 1), Err(NonceTaken)),
+            ("a no-op at a client's nonce", no_op(), held(Whose::Client, 100, 10), Ok(Grant::Fresh)),
+            ("a no-op that offers too little", no_op(), held(Whose::Client, 101, 10), Err(WeakReplacement)),
+            ("a no-op whose tip is too low", no_op(), held(Whose::Client, 100, 11), Err(WeakReplacement)),
+            ("a no-op beside another of the house", no_op(), held(Whose::House, 1, 1), Err(NonceTaken)),
+            (
+                "replaced beside a no-op",
+                claim(),
+                Known { holder: held(Whose::House, 500, 500).holder, ..bound(|_| ()) },
+                Ok(Grant::Replacement),
+            ),
             ("older policy", claim(), Known { policy_version: 2, ..Known::default() }, Err(PolicyRefused)),
             ("house below its cap", Claim { first: FirstLimit::PerDay(2), ..claim() }, house(1), Ok(Grant::Fresh)),
             ("house at its cap", Claim { first: FirstLimit::PerDay(2), ..claim() }, house(2), Err(HouseRefused)),

@@ -50,12 +50,31 @@ async fn a_second_transaction_of_an_intent_is_refused_by_every_signer_for_ever()
             ("at another nonce", world.order(1, 1), SignRefusal::IntentTaken),
             ("as another payment", altered, SignRefusal::IntentTaken),
             ("the nonce for another intent", world.order(2, 0), SignRefusal::NonceTaken),
-            ("the nonce for a no-op", world.no_op(0), SignRefusal::NonceTaken),
+            ("the nonce for a no-op that does not outbid", world.no_op(0), SignRefusal::WeakReplacement),
         ] {
             assert_eq!(ask(&wallet, order.clone()).await.unwrap_err(), expected, "{name}");
             assert_eq!(ask(&world.open(&url, "a").await, order.clone()).await.unwrap_err(), expected, "{name}, restarted");
             assert_eq!(ask(&world.open(&url, "b").await, order).await.unwrap_err(), expected, "{name}, other signer");
         }
+        std::fs::remove_file(world.path("a")).unwrap();
+        std::fs::remove_file(world.path("b")).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_no_op_takes_a_clients_nonce_once_if_it_outbids_and_nothing_else_ever_does() {
+    let world = World::new();
+    for url in databases(&world, "no_op").await {
+        let wallet = world.open(&url, "a").await;
+        let payment = ask(&wallet, fees(world.order(1, 0), 20 * GWEI, 2 * GWEI)).await.unwrap();
+        let no_op = fees(world.no_op(0), 22 * GWEI, 22 * GWEI / 10);
+        let taken = ask(&wallet, no_op.clone()).await.unwrap();
+        assert_ne!(taken, payment);
+        assert_eq!(ask(&world.open(&url, "b").await, no_op).await.unwrap(), taken, "the same again");
+        let other = fees(world.order(2, 0), 90 * GWEI, 9 * GWEI);
+        assert_eq!(ask(&wallet, other).await.unwrap_err(), SignRefusal::NonceTaken);
+        let elsewhere = fees(world.order(1, 1), 90 * GWEI, 9 * GWEI);
+        assert_eq!(ask(&wallet, elsewhere).await.unwrap_err(), SignRefusal::IntentTaken, "the payment stays where it was");
         std::fs::remove_file(world.path("a")).unwrap();
         std::fs::remove_file(world.path("b")).unwrap();
     }

@@ -3,7 +3,7 @@
 use custos_domain::{AssetId, ChainId, CommandId, Digest, IntentId, SagaId, TxHash, WalletId};
 use custos_messages::accounts::PaidFor;
 
-use super::payment::{inclusion_in, inclusion_out, refusal_in, refusal_out};
+use super::payment::{fees_in, fees_out, inclusion_in, inclusion_out, refusal_in, refusal_out};
 use super::{amount, fixed, wire};
 use crate::state::{Closed, ClosedPurpose, End, Ended, Entity, Payment, Spent, Stage, Unanswered};
 
@@ -40,6 +40,7 @@ pub(super) fn out(closed: &Closed) -> wire::Closed {
             End::Impossible(inclusion) => WireEnd::Impossible(inclusion_out(inclusion)),
             End::Refused(reason) => WireEnd::Refused(refusal_out(*reason)),
         }),
+        highest: closed.ended.highest.as_ref().map(fees_out),
     }
 }
 
@@ -70,6 +71,7 @@ pub(super) fn read((wallet, intent): (WalletId, IntentId), held: wire::Closed) -
         signatures: held.signatures.iter().map(signature).collect::<Result<_, _>>()?,
         raw: held.raw,
         unanswered: held.unanswered.map(unanswered).transpose()?,
+        highest: held.highest.is_some().then(|| fees_in(held.highest)).transpose()?,
     };
     Ok(Closed { wallet, chain: ChainId::new(&held.chain).map_err(|_| "chain")?, intent, purpose, ended })
 }

@@ -159,7 +159,7 @@ pub(super) fn inclusion_in(held: wire::Inclusion) -> Result<Inclusion, &'static 
     })
 }
 
-fn fees_out(fees: &Fees) -> wire::Fees {
+pub(super) fn fees_out(fees: &Fees) -> wire::Fees {
     wire::Fees {
         gas_limit: fees.gas_limit,
         max_fee_per_gas: fees.max_fee_per_gas.to_be_bytes().to_vec(),
@@ -167,7 +167,7 @@ fn fees_out(fees: &Fees) -> wire::Fees {
     }
 }
 
-fn fees_in(fees: Option<wire::Fees>) -> Result<Fees, &'static str> {
+pub(super) fn fees_in(fees: Option<wire::Fees>) -> Result<Fees, &'static str> {
     let fees = fees.ok_or("fees")?;
     Ok(Fees {
         gas_limit: fees.gas_limit,

@@ -10,14 +10,14 @@ use custos_domain::{Amount, ChainId, Digest, IntentId, TxHash, WalletId};
 use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Row, Transaction};
 
-use super::{Binding, Claim, FirstLimit, Grant, Guard, Known, Outcome, Verdict, rule};
+use super::{Binding, Claim, FirstLimit, Grant, Guard, Holder, Known, Outcome, Verdict, Whose, rule};
 use crate::WalletError;
 use crate::checkpoint::Mark;
 use crate::settings::GuardUrl;
 use crate::transaction::SignedBytes;
 
 /// Raised with every change of the tables.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 /// One signer needs one connection at a time; a few more keep repeats from queueing behind a claim.
 const CONNECTIONS_MAX: u32 = 4;
 const ACQUIRE_WITHIN: Duration = Duration::from_secs(10);
@@ -25,22 +25,26 @@ const DAY_MS: u64 = 86_400_000;
 /// In `house_day`, for an intent that is not the house's.
 const NOT_HOUSE: i64 = -1;
 
-/// `BYTES` stands for the database's own type.
-const TABLES: [&str; 3] = [
-    "CREATE TABLE IF NOT EXISTS signing_state (
+/// `BYTES` stands for the database's own type, here and below.
+const STATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS signing_state (
         id BIGINT PRIMARY KEY CHECK (id = 1),
         schema_version BIGINT NOT NULL,
         policy_version BIGINT NOT NULL CHECK (policy_version >= 0)
-    )",
+    )";
+const TABLES: [&str; 5] = [
     "CREATE TABLE IF NOT EXISTS signing_intents (
         intent BYTES PRIMARY KEY CHECK (length(intent) = 32),
         content BYTES NOT NULL CHECK (length(content) = 32),
         wallet BYTES NOT NULL CHECK (length(wallet) = 16),
         chain TEXT NOT NULL,
         nonce BIGINT NOT NULL CHECK (nonce >= 0),
-        house_day BIGINT NOT NULL,
-        UNIQUE (wallet, nonce)
+        house_day BIGINT NOT NULL
     )",
+    // At a nonce, one payment of a client and one no-op of the house: at most one of them is ever mined.
+    "CREATE UNIQUE INDEX IF NOT EXISTS signing_client_nonces ON signing_intents (wallet, nonce) WHERE house_day < 0",
+    "CREATE UNIQUE INDEX IF NOT EXISTS signing_house_nonces ON signing_intents (wallet, nonce) WHERE house_day >= 0",
+    // What else is signed at a nonce is asked with every claim, of clients and of the house together.
+    "CREATE INDEX IF NOT EXISTS signing_nonces ON signing_intents (wallet, nonce)",
     "CREATE TABLE IF NOT EXISTS signing_attempts (
         seq BIGINT PRIMARY KEY CHECK (seq >= 1),
         intent BYTES NOT NULL REFERENCES signing_intents (intent),
@@ -112,16 +116,19 @@ impl SqlGuard {
         if dialect == Dialect::Postgres {
             sqlx::raw_sql(POSTGRES_SCHEMA_LOCK).execute(&mut *transaction).await.map_err(prepared)?;
         }
-        for table in TABLES {
-            // Safe: both parts are constants of this file.
-            let statement = AssertSqlSafe(table.replace("BYTES", bytes));
-            sqlx::query(statement).execute(&mut *transaction).await.map_err(prepared)?;
-        }
+        // Of another version nothing is touched. Safe: both parts are constants of this file.
+        let statement = |table: &str| AssertSqlSafe(table.replace("BYTES", bytes));
+        sqlx::query(statement(STATE_TABLE)).execute(&mut *transaction).await.map_err(prepared)?;
         sqlx::query(STATE_ROW).bind(SCHEMA_VERSION).execute(&mut *transaction).await.map_err(prepared)?;
         let row = sqlx::query("SELECT schema_version FROM signing_state WHERE id = 1");
         let found = integer(&row.fetch_one(&mut *transaction).await.map_err(prepared)?, "schema_version")?;
-        transaction.commit().await.map_err(prepared)?;
-        if found == SCHEMA_VERSION { Ok(()) } else { Err(WalletError::GuardSchema { found, known: SCHEMA_VERSION }) }
+        if found != SCHEMA_VERSION {
+            return Err(WalletError::GuardSchema { found, known: SCHEMA_VERSION });
+        }
+        for table in TABLES {
+            sqlx::query(statement(table)).execute(&mut *transaction).await.map_err(prepared)?;
+        }
+        transaction.commit().await.map_err(prepared)
     }
 
     /// Begins a transaction that no other signer's claim runs beside, and raises the policy version to `shown`.
@@ -258,12 +265,17 @@ async fn known(connection: &mut AnyConnection, claim: &Claim, last: &Mark) -> Re
             highest: highest_fees(connection, &claim.intent).await?,
         }),
     };
-    let row = sqlx::query("SELECT intent FROM signing_intents WHERE wallet = $1 AND nonce = $2")
-        .bind(claim.wallet.0.to_vec())
-        .bind(whole(claim.nonce, "nonce")?);
-    let nonce_of = match row.fetch_optional(&mut *connection).await.map_err(reading)? {
+    let others = "SELECT intent, house_day FROM signing_intents WHERE wallet = $1 AND nonce = $2 AND intent <> $3
+                  ORDER BY house_day DESC LIMIT 1";
+    let row =
+        sqlx::query(others).bind(claim.wallet.0.to_vec()).bind(whole(claim.nonce, "nonce")?).bind(claim.intent.0.to_vec());
+    let holder = match row.fetch_optional(&mut *connection).await.map_err(reading)? {
         None => None,
-        Some(row) => Some(IntentId(fixed(&row, "intent")?)),
+        Some(row) => {
+            let whose = if integer(&row, "house_day")? == NOT_HOUSE { Whose::Client } else { Whose::House };
+            let other = IntentId(fixed(&row, "intent")?);
+            Some(Holder { whose, highest: highest_fees(connection, &other).await? })
+        }
     };
     let house_today = match house_day(claim)? {
         NOT_HOUSE => 0,
@@ -274,7 +286,7 @@ async fn known(connection: &mut AnyConnection, claim: &Claim, last: &Mark) -> Re
             natural(&row.fetch_one(connection).await.map_err(reading)?, "made")?
         }
     };
-    Ok(Known { binding, nonce_of, house_today, policy_version: last.policy_version })
+    Ok(Known { binding, holder, house_today, policy_version: last.policy_version })
 }
 
 /// The highest of each fee field among the intent's attempts.

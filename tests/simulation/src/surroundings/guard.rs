@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use custos_domain::{Amount, ChainId, Digest, IntentId, WalletId};
 use custos_wallet::{
-    Binding, Checkpoint, CheckpointStore, Claim, FirstLimit, Grant, Guard, Known, Mark, Outcome, SignedBytes, Verdict,
-    Wallet, WalletError, rule,
+    Binding, Checkpoint, CheckpointStore, Claim, FirstLimit, Grant, Guard, Holder, Known, Mark, Outcome, SignedBytes,
+    Verdict, Wallet, WalletError, Whose, rule,
 };
 use futures::executor::block_on;
 
@@ -38,7 +38,6 @@ pub struct GuardBase(Arc<Mutex<Base>>);
 struct Base {
     records: Vec<Record>,
     intents: BTreeMap<IntentId, Bound>,
-    nonces: BTreeMap<(WalletId, u64), IntentId>,
     attempts: BTreeMap<Digest, usize>,
     policy_version: u32,
     chance: Chance,
@@ -86,7 +85,6 @@ impl GuardBase {
         Self(Arc::new(Mutex::new(Base {
             records: Vec::new(),
             intents: BTreeMap::new(),
-            nonces: BTreeMap::new(),
             attempts: BTreeMap::new(),
             policy_version: 0,
             chance,
@@ -151,9 +149,7 @@ impl Base {
     }
 
     fn known(&self, claim: &Claim) -> Known {
-        let of_intent = self.records.iter().filter(|record| record.intent == claim.intent);
-        let highest = of_intent
-            .fold((Amount::ZERO, Amount::ZERO), |(fee, tip), record| (fee.max(record.fees.0), tip.max(record.fees.1)));
+        let highest = self.highest(&claim.intent);
         let binding = self.intents.get(&claim.intent).map(|bound| Binding {
             content: bound.content,
             wallet: bound.wallet,
@@ -164,15 +160,28 @@ impl Base {
         let today = house_day(claim);
         let houses = self.intents.values().filter(|bound| bound.wallet == claim.wallet && bound.house_day == today);
         let house_today = if today.is_some() { u64::try_from(houses.count()).unwrap_or(u64::MAX) } else { 0 };
-        let nonce_of = self.nonces.get(&(claim.wallet, claim.nonce)).copied();
-        Known { binding, nonce_of, house_today, policy_version: self.policy_version }
+        Known { binding, holder: self.holder(claim), house_today, policy_version: self.policy_version }
+    }
+
+    /// Another intent at the claim's nonce, the house's before a client's.
+    fn holder(&self, claim: &Claim) -> Option<Holder> {
+        let there = |bound: &Bound| bound.wallet == claim.wallet && bound.nonce == claim.nonce;
+        let others = self.intents.iter().filter(|(intent, bound)| **intent != claim.intent && there(bound));
+        let (intent, bound) = others.max_by_key(|(_, bound)| bound.house_day)?;
+        let whose = if bound.house_day.is_some() { Whose::House } else { Whose::Client };
+        Some(Holder { whose, highest: self.highest(intent) })
+    }
+
+    /// The highest of each fee field among the attempts of an intent.
+    fn highest(&self, intent: &IntentId) -> (Amount, Amount) {
+        let fees = self.records.iter().filter(|record| record.intent == *intent).map(|record| record.fees);
+        fees.fold((Amount::ZERO, Amount::ZERO), |(fee, tip), more| (fee.max(more.0), tip.max(more.1)))
     }
 
     fn record(&mut self, claim: &Claim, signed: &SignedBytes) {
         let Claim { intent, content, wallet, chain, nonce, .. } = claim.clone();
         let house_day = house_day(claim);
         self.intents.entry(intent).or_insert(Bound { content, wallet, chain, nonce, house_day });
-        self.nonces.entry((wallet, nonce)).or_insert(intent);
         self.attempts.insert(claim.attempt, self.records.len());
         let before = self.head();
         let count = before.count.saturating_add(1).to_be_bytes();
