@@ -17,6 +17,8 @@ use crate::world::Interleaving;
 
 /// One world in so many has a chain, a signer, officers and a forger.
 const OUTSIDE: u64 = 6;
+/// One of those in so many is long.
+const LONG: u64 = 3;
 /// In one in so many the release changes.
 const ROLLING: u64 = 6;
 
@@ -63,6 +65,8 @@ pub struct Profile {
     pub unanswered: u64,
     /// Whether the next release is brought while all goes on, and its logic activated.
     pub rolling: bool,
+    /// Whether a world with a chain has its faults for longer: until payments were made under them, and settled.
+    pub long: bool,
     /// A chain, a signer, officers and a forger, if there are any: else deposits come from nowhere and nothing is paid out.
     pub outside: Option<Around>,
 }
@@ -135,6 +139,7 @@ impl Profile {
             batch_records: 1_000,
             unanswered: 0,
             rolling: false,
+            long: false,
             outside: None,
         }
     }
@@ -166,12 +171,14 @@ impl Profile {
         let bracket = Defences::ALL.without(Defence::RenewalAfterSlowEnd);
         // Blocks take their time: a world with a chain costs as much as several without.
         let outside = if more.once_in(OUTSIDE) { Some(Around::drawn(&mut more)) } else { None };
-        let operations = if outside.is_some() { 40 } else { 80 };
+        let long = outside.is_some() && more.fork("long").once_in(LONG);
+        let operations = if outside.is_some() && !long { 40 } else { 80 };
         Self {
             defences: if more.once_in(4) { bracket } else { Defences::ALL },
             outside,
             unanswered: if more.once_in(6) { more.between(3, 12) } else { 0 },
             rolling: more.once_in(ROLLING),
+            long,
             partitions: if chance.coin() { 2 } else { 1 },
             orchestrators: chance.between(1, 3),
             services: chance.between(1, 2),

@@ -27,6 +27,8 @@ use crate::world::{Seat, World};
 const TROUBLE: (Duration, u64) = (Duration::from_secs(900), 6_000);
 /// The same where there is a chain: blocks take their time.
 const TROUBLE_OUTSIDE: (Duration, u64) = (Duration::from_secs(1_800), 12_000);
+/// The same where payments are to be made and settled under the faults.
+const TROUBLE_LONG: (Duration, u64) = (Duration::from_secs(3_600), 60_000);
 /// How long it has to come to rest when nothing goes wrong any more.
 const REST: (Duration, u64) = (Duration::from_secs(3_600), 200_000);
 /// The same where officers may be waited for, and fees.
@@ -73,6 +75,13 @@ struct Built {
     _folder: Option<tempfile::TempDir>,
 }
 
+impl Built {
+    /// Whether an operation has not ended.
+    fn running(&self) -> bool {
+        self.facts.lock().operations.values().any(|operation| operation.ending.is_none())
+    }
+}
+
 /// Runs the world of a profile.
 ///
 /// # Errors
@@ -83,8 +92,13 @@ pub fn run(profile: &Profile, telling: Telling) -> anyhow::Result<Outcome> {
     let diary = Diary::new(WorldClock::new(Arc::clone(&cluster)), telling);
     let built = build(profile, &cluster, &diary)?;
     cluster.set_faults(profile.log);
-    let trouble = if profile.outside.is_some() { TROUBLE_OUTSIDE } else { TROUBLE };
-    let was_asked = built.world.run(trouble, || built.people.asked());
+    let trouble = match (&profile.outside, profile.long) {
+        (None, _) => TROUBLE,
+        (Some(_), false) => TROUBLE_OUTSIDE,
+        (Some(_), true) => TROUBLE_LONG,
+    };
+    // Where there is a chain, what was asked is paid under the faults, too.
+    let was_asked = built.world.run(trouble, || built.people.asked() && !(built.people.outsiders() && built.running()));
     diary.note("world", format_args!("from now on nothing goes wrong; everything was asked: {was_asked}"));
     heal(&built);
     let at_rest = if profile.cut { cut(&built, &cluster, &diary) } else { rest(&built) };
@@ -194,9 +208,8 @@ fn rest(built: &Built) -> bool {
 
 fn is_at_rest(built: &Built) -> bool {
     built.people.look();
-    let running = built.facts.lock().operations.values().any(|operation| operation.ending.is_none());
     let changing = built.operator.as_ref().is_some_and(|operator| !operator.lock().done());
-    !running && !changing && built.people.asked() && built.auditor.lock().is_drained()
+    !built.running() && !changing && built.people.asked() && built.auditor.lock().is_drained()
 }
 
 /// Takes away the last inputs of a shard while nobody has it, and lets everybody go on.

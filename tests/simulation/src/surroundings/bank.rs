@@ -31,6 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_millis(200);
 /// The same, when it has nothing more to ask for.
 const REST: Duration = Duration::from_secs(10);
+const COINS: [&str; 2] = ["ETH", "TUSD"];
+/// Once in so many a client asks for more than there is.
+const DARING: u64 = 12;
 /// Requests that wait for an answer at the same time.
 const WAITING_MAX: usize = 64;
 
@@ -254,21 +257,34 @@ impl Bank {
         self.diary.note("bank", format_args!("{sender} sends {pays:?} by {tx}"));
     }
 
-    /// A coin, and an amount that a client has, or has not.
-    fn amount(&mut self, from: AccountId) -> (AssetId, Amount) {
-        let code = asset(if self.chance.coin() { "ETH" } else { "TUSD" });
-        let available = self.facts.lock().available(from, &code);
+    /// A client with a coin, mostly one who has some of it.
+    fn purse(&mut self) -> (AccountId, AssetId) {
+        let (anybody, coin) = (self.client(), asset(if self.chance.coin() { "ETH" } else { "TUSD" }));
+        if self.chance.once_in(DARING) {
+            return (anybody, coin);
+        }
+        let clients = 0..self.workload.accounts;
+        let all = clients.flat_map(|number| COINS.map(|code| (account(&format!("client-{number}")), asset(code))));
+        let facts = self.facts.lock();
+        let full: Vec<_> = all.filter(|(account, code)| facts.available(*account, code) > 0).collect();
+        drop(facts);
+        self.chance.pick(&full).cloned().unwrap_or((anybody, coin))
+    }
+
+    /// An amount that a client has, or has not.
+    fn amount(&mut self, from: AccountId, code: &AssetId) -> Amount {
+        let available = self.facts.lock().available(from, code);
         let parts = u128::from(self.chance.between(1, 8));
-        let units = match self.chance.below(12) {
+        let units = match self.chance.below(DARING) {
             0 => available.saturating_mul(2).saturating_add(1),
             _ => available.checked_div(parts).unwrap_or(0),
         };
-        (code, Amount::new(units.max(1)))
+        Amount::new(units.max(1))
     }
 
     fn withdrawal(&mut self, number: u64) {
-        let account = self.client();
-        let (asset, amount) = self.amount(account);
+        let (account, asset) = self.purse();
+        let amount = self.amount(account, &asset);
         let to = if self.chance.once_in(20) { address(SANCTIONED) } else { address(&format!("receiver-{number}")) };
         let name = format!("w{number}");
         // A sanctioned receiver would be one address for many: it is refused, so it never is.
@@ -285,8 +301,8 @@ impl Bank {
     }
 
     fn transfer(&mut self, number: u64) {
-        let (account, to) = (self.client(), self.client());
-        let (asset, amount) = self.amount(account);
+        let ((account, asset), to) = (self.purse(), self.client());
+        let amount = self.amount(account, &asset);
         let name = format!("t{number}");
         let request = |amount: Amount| {
             let parts: [&[u8]; 4] = [account.as_bytes(), to.as_bytes(), asset.as_str().as_bytes(), &amount.to_be_bytes()];

@@ -21,6 +21,10 @@ const BASE_FEE: u128 = 1_000_000_000;
 const SPIKE: u64 = 400;
 /// Deeper than finality, by so much at most.
 const BELOW_FINALITY: u64 = 4;
+/// So many times as often does the chain go wrong where it concerns a payment: they are few.
+const MALICE: u64 = 5;
+/// Blocks in which a payment is young.
+const YOUNG: usize = 5;
 
 /// What may go wrong on the chain, at each block once in so many; never if zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,7 +121,8 @@ impl Miner {
             network.set_base_fee(BASE_FEE.saturating_mul(self.chance.between(80, 120).into()) / 100);
         }
         self.pause_left = self.pause_left.saturating_sub(1);
-        if self.pause_left == 0 && self.chance.once_in(self.faults.pause) {
+        let pause = if network.token_waits() { malicious(self.faults.pause) } else { self.faults.pause };
+        if self.pause_left == 0 && self.chance.once_in(pause) {
             self.pause_left = self.chance.between(2, 20);
             network.pause(Paused::Yes);
             self.diary.note("chain", format_args!("the token refuses transfers for {} blocks", self.pause_left));
@@ -128,8 +133,10 @@ impl Miner {
     }
 
     fn accidents(&mut self, network: &mut Network, time: u64) {
-        let shallow = self.chance.once_in(self.faults.reorganisation);
-        let deep = self.chance.once_in(self.faults.deep_reorganisation);
+        let ours = network.holds_ours(YOUNG);
+        let rate = |rate: u64| if ours { malicious(rate) } else { rate };
+        let shallow = self.chance.once_in(rate(self.faults.reorganisation));
+        let deep = self.chance.once_in(rate(self.faults.deep_reorganisation));
         let finality = u64::from(CONFIRMATIONS);
         let depth = match (deep, shallow) {
             (true, _) => self.chance.between(finality, finality.saturating_add(BELOW_FINALITY)),
@@ -142,6 +149,10 @@ impl Miner {
             self.diary.note("chain", format_args!("{depth} blocks are replaced, what was in them is {fate:?}"));
             self.diary.sometimes(if deep { "a reorganisation below finality" } else { "a reorganisation" });
         }
+    }
+
+    /// While it waits for a block: what a block has taken is in no pool.
+    fn lose(&mut self, network: &mut Network) {
         if self.chance.once_in(self.faults.lost)
             && let Some(hash) = network.lose_one()
         {
@@ -215,6 +226,11 @@ impl Miner {
     }
 }
 
+/// The rate where it concerns a payment; never if zero.
+const fn malicious(rate: u64) -> u64 {
+    rate.div_ceil(MALICE)
+}
+
 impl Actor for Miner {
     fn name(&self) -> &str {
         "chain"
@@ -230,6 +246,7 @@ impl Actor for Miner {
         let shared = self.network.clone();
         let mut network = shared.lock();
         self.weather(&mut network);
+        self.lose(&mut network);
         network.mine(time);
         self.accidents(&mut network, time);
         self.nodes(&mut network, time);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use alloy::primitives::{Address, B256};
 use custos_domain::{AssetId, BlockHash, EthAddress, IntentId, SagaId, WalletId};
-use custos_messages::accounts::{Deposit, Inclusion};
+use custos_messages::accounts::{AlarmCode, Deposit, Inclusion};
 use custos_messages::events::{Ending, EntryReason, Event, EventBody, HouseBook, JournalEntry, LedgerAccount, Request};
 use custos_messages::treasury::{Signed, TreasuryInput};
 use custos_messages::{Chained, Machine, Topic};
@@ -17,7 +17,7 @@ use custos_testkit::{address, asset};
 
 use crate::actor::{Actor, Step};
 use crate::diary::Diary;
-use crate::surroundings::chain::{Coin, SharedNetwork, Tx};
+use crate::surroundings::chain::{Block, Coin, Network, Pays, SharedNetwork, Tx};
 use crate::surroundings::facts::{Arrived, SharedFacts, Standing};
 use crate::surroundings::guard::GuardBase;
 use crate::surroundings::house::{CONFIRMATIONS, House, SANCTIONED};
@@ -50,6 +50,8 @@ pub struct MoneyOracle {
     /// The branch that was looked at last, and what was found on it.
     looked_at: Vec<B256>,
     payments: BTreeMap<Address, u64>,
+    /// What a human was called for.
+    alarms: BTreeSet<(AlarmCode, String)>,
 }
 
 impl MoneyOracle {
@@ -76,6 +78,7 @@ impl MoneyOracle {
             receivers: BTreeMap::new(),
             looked_at: Vec::new(),
             payments: BTreeMap::new(),
+            alarms: BTreeSet::new(),
         }
     }
 
@@ -118,6 +121,9 @@ impl MoneyOracle {
                 .violation(format!("partition {partition} goes from event {last} to {} on another chain", place.sequence));
         }
         self.places.insert(partition, (place.sequence, place.hash));
+        if let EventBody::Alarm { code, subject } = &event.body {
+            self.alarms.insert((*code, subject.clone()));
+        }
         self.judge(event);
         let heard = self.facts.lock().hear(event);
         if let Err(contradiction) = heard {
@@ -138,7 +144,10 @@ impl MoneyOracle {
                 }
             }
             EventBody::DepositCredited(deposit) => self.credited(deposit),
-            EventBody::PaymentFinal(inclusion) => self.final_payment(inclusion),
+            EventBody::PaymentFinal(inclusion) => {
+                self.tell_payment(event, format_args!("is final: {inclusion:?}"));
+                self.final_payment(inclusion);
+            }
             EventBody::Posted(entry) => {
                 if let Some(saga) = event.saga {
                     self.posted(saga, entry);
@@ -147,9 +156,23 @@ impl MoneyOracle {
             EventBody::DepositReversed(_) => self.diary.sometimes("a credited deposit is reversed"),
             EventBody::DepositUnseen(_) => self.diary.sometimes("a deposit leaves the chain before it is credited"),
             EventBody::DepositQuarantined(_) => self.diary.sometimes("a deposit is quarantined"),
-            EventBody::PaymentUnseen(_) => self.diary.sometimes("a payment leaves the chain"),
-            EventBody::PaymentImpossible(_) => self.diary.sometimes("a payment becomes impossible"),
-            EventBody::HouseSpent(_) => self.diary.sometimes("the house pays for a nonce"),
+            EventBody::PaymentSigned { tx, nonce, .. } => {
+                self.tell_payment(event, format_args!("is signed as {tx} at nonce {nonce}"));
+            }
+            EventBody::PaymentSeen(inclusion) => self.tell_payment(event, format_args!("is seen: {inclusion:?}")),
+            EventBody::PaymentUnseen(inclusion) => {
+                self.diary.sometimes("a payment leaves the chain");
+                self.tell_payment(event, format_args!("leaves the chain: {inclusion:?}"));
+            }
+            EventBody::PaymentImpossible(inclusion) => {
+                self.diary.sometimes("a payment becomes impossible");
+                self.tell_payment(event, format_args!("is impossible: {inclusion:?}"));
+            }
+            EventBody::HouseSpent(said) => {
+                self.diary.sometimes("the house pays for a nonce");
+                self.diary.note("events", format_args!("the house: {said:?}"));
+            }
+            EventBody::Alarm { code, subject } => self.diary.note("events", format_args!("alarm {code:?}: {subject}")),
             EventBody::Ended(Ending::Refused(refusal)) => {
                 self.diary.note("events", format_args!("{:?} is refused: {refusal:?}", event.saga));
                 self.diary.sometimes("an operation is refused");
@@ -157,6 +180,11 @@ impl MoneyOracle {
             EventBody::Ended(Ending::Completed) => self.diary.sometimes("an operation is completed"),
             _ => {}
         }
+    }
+
+    fn tell_payment(&self, event: &Event, what: std::fmt::Arguments<'_>) {
+        let saga = event.saga.map(|saga| saga.to_string()).unwrap_or_default();
+        self.diary.note("events", format_args!("{saga} {what}"));
     }
 
     fn credited(&self, deposit: &Deposit) {
@@ -176,7 +204,15 @@ impl MoneyOracle {
     }
 
     fn final_payment(&self, inclusion: &Inclusion) {
-        let depth = self.network.lock().shown_by_all(&block(&inclusion.block.hash));
+        let network = self.network.lock();
+        let hash = block(&inclusion.block.hash);
+        let depth = network.shown_by_all(&hash);
+        let paid = network.block(&hash).is_some_and(|block| holds(block, &[B256::new(inclusion.tx.0)], Outcome::Succeeded));
+        drop(network);
+        if !paid {
+            self.diary
+                .violation(format!("payment {} is final, and was not made in block {}", inclusion.tx, inclusion.block.hash));
+        }
         if depth < u64::from(CONFIRMATIONS) {
             self.diary.violation(format!("payment {} is final at a depth of {depth} on every node", inclusion.tx));
         }
@@ -224,15 +260,22 @@ impl MoneyOracle {
         if here.iter().any(|known| known.tx == tx.hash) {
             return;
         }
-        if let Some(other) = here.iter().find(|known| known.intent != signed.intent) {
-            let text = format!("nonce {} is signed for {} and for {}", tx.nonce, other.intent, signed.intent);
-            self.diary.violation(text);
+        let house = IntentId::noop(&signed.wallet, tx.nonce);
+        let again = here.iter().any(|known| known.intent == signed.intent);
+        for other in here.iter().filter(|known| !again && known.intent != signed.intent) {
+            // The house's no-op may take the place of what failed for good and is in no block any more, and of nothing else.
+            if house == signed.intent && stood(&self.network.lock(), &[other.tx], Outcome::Failed) {
+                self.diary.sometimes("a no-op takes a payment's nonce");
+            } else {
+                let text = format!("nonce {} is signed for {} and for {}", tx.nonce, other.intent, signed.intent);
+                self.diary.violation(text);
+            }
         }
-        let highest =
-            here.iter().fold((0, 0), |most: (u128, u128), known| (most.0.max(known.fees.0), most.1.max(known.fees.1)));
+        let before = here.iter().filter(|known| house == signed.intent || known.intent == signed.intent);
+        let highest = before.fold((0, 0), |most: (u128, u128), known| (most.0.max(known.fees.0), most.1.max(known.fees.1)));
         let raised = |old: u128, new: u128| new.saturating_mul(100) >= old.saturating_mul(110);
         let both_raised = raised(highest.0, tx.max_fee) && raised(highest.1, tx.tip);
-        if !here.is_empty() && !both_raised {
+        if highest != (0, 0) && !both_raised {
             self.diary.violation(format!("{} is signed again without a higher fee, at nonce {}", signed.intent, tx.nonce));
         }
         here.push(LetOut { intent: signed.intent, fees: (tx.max_fee, tx.tip), tx: tx.hash });
@@ -318,6 +361,12 @@ impl MoneyOracle {
             let ending = facts.operations.get(saga).and_then(|operation| operation.ending.as_ref());
             match (ending, paid) {
                 (Some(Ending::Completed), 1) | (Some(Ending::Refused(_)), 0) => {}
+                (Some(Ending::Completed), 0) if self.came_out_otherwise(saga, Outcome::Succeeded, Outcome::Failed) => {
+                    self.diary.sometimes("a settled payment fails when it is mined again");
+                }
+                (Some(Ending::Refused(_)), 1) if self.came_out_otherwise(saga, Outcome::Failed, Outcome::Succeeded) => {
+                    self.diary.sometimes("an impossible payment is made when it is mined again");
+                }
                 (None, _) => self.diary.violation(format!("at rest {saga} has not ended")),
                 (Some(ending), paid) => {
                     self.diary
@@ -332,6 +381,17 @@ impl MoneyOracle {
         for (saga, operation) in others {
             self.diary.violation(format!("at rest {saga} has not ended: {:?}", operation.request));
         }
+    }
+
+    /// Whether a reorganisation below finality took back what the payment was settled by, its transaction came out otherwise in another
+    /// block, and a human was called for it: who was told that it is final stays told, and only a human can put it right.
+    fn came_out_otherwise(&self, saga: &SagaId, first: Outcome, then: Outcome) -> bool {
+        let intent = IntentId::of_saga(saga);
+        let signed = self.nonces.values().flatten().filter(|known| known.intent == intent);
+        let hashes: Vec<B256> = signed.map(|known| known.tx).collect();
+        let network = self.network.lock();
+        let stands = network.canonical().iter().any(|block| holds(block, &hashes, then));
+        stands && stood(&network, &hashes, first) && self.alarms.contains(&(AlarmCode::DeepReorg, intent.to_string()))
     }
 
     fn deposits_are_the_chain(&self) {
@@ -382,9 +442,28 @@ impl Actor for MoneyOracle {
     }
 }
 
+/// How a transaction came out in its block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Succeeded,
+    Failed,
+}
+
+/// Whether the block has one of these, which came out so.
+fn holds(block: &Block, hashes: &[B256], outcome: Outcome) -> bool {
+    let succeeded = outcome == Outcome::Succeeded;
+    block.mined.iter().any(|one| one.succeeded == succeeded && hashes.contains(&one.tx.hash))
+}
+
+/// Whether a block that all nodes held for final, and that has left the chain since, had one of these, which came out so.
+fn stood(network: &Network, hashes: &[B256], outcome: Outcome) -> bool {
+    let gone = network.blocks().filter(|block| network.depth(&block.hash) == 0);
+    let mut settled = gone.filter(|block| network.shown_by_all(&block.hash) >= u64::from(CONFIRMATIONS));
+    settled.any(|block| holds(block, hashes, outcome))
+}
+
 /// What the hot address sent in a block: to whom, which coin, how much, by which transaction.
-fn sent(block: &crate::surroundings::chain::Block, hot: Address) -> impl Iterator<Item = (Address, Coin, u128, B256)> + '_ {
-    use crate::surroundings::chain::Pays;
+fn sent(block: &Block, hot: Address) -> impl Iterator<Item = (Address, Coin, u128, B256)> + '_ {
     block.mined.iter().filter(move |one| one.succeeded && one.tx.from == hot).filter_map(|one| match one.tx.pays {
         Pays::Ether { to, wei } => Some((to, Coin::Ether, wei, one.tx.hash)),
         Pays::Token { to, units } => Some((to, Coin::Token, units, one.tx.hash)),

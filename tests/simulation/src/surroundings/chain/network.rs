@@ -153,6 +153,11 @@ impl Network {
         self.blocks.get(hash)
     }
 
+    /// Every block that ever was.
+    pub fn blocks(&self) -> impl Iterator<Item = &Arc<Block>> {
+        self.blocks.values()
+    }
+
     /// How deep the deepest reorganisation so far went.
     #[must_use]
     pub const fn deepest(&self) -> u64 {
@@ -224,6 +229,19 @@ impl Network {
         self.pool.drop_one(&hash);
         self.nodes.iter_mut().for_each(|node| node.pool.drop_one(&hash));
         Some(hash)
+    }
+
+    /// Whether a transfer of the token by us waits for a block.
+    #[must_use]
+    pub fn token_waits(&self) -> bool {
+        self.pool.all().any(|tx| matches!(tx.pays, Pays::Token { .. }))
+    }
+
+    /// Whether one of the newest `blocks` holds a transaction of ours.
+    #[must_use]
+    pub fn holds_ours(&self, blocks: usize) -> bool {
+        let newest = self.canonical.iter().rev().take(blocks);
+        newest.flat_map(|block| &block.mined).any(|one| one.tx.max_fee != OUTSIDE_FEE)
     }
 
     /// Mines a block at `time`; nodes see it when they look.
@@ -300,8 +318,11 @@ impl Network {
         self.show(node, &block);
     }
 
-    /// Lets `node` see the canonical branch up to `behind` blocks below its head.
+    /// Lets `node` see the canonical branch up to `behind` blocks below its head. It tells its peers what waits in its pool, as nodes
+    /// that meet do: the miners may have lost what it still holds, and whoever sends it again is told that it is known.
     pub fn sync(&mut self, node: usize, behind: u64) {
+        let waiting: Vec<_> = self.nodes.get(node).into_iter().flat_map(|view| view.pool.all()).cloned().collect();
+        waiting.iter().for_each(|tx| self.gossip(tx));
         let place =
             usize::try_from(behind).ok().and_then(|behind| self.canonical.len().checked_sub(behind.saturating_add(1)));
         if let Some(head) = place.and_then(|place| self.canonical.get(place)).cloned() {
