@@ -398,6 +398,20 @@ impl World {
         if said.contains("books match the chains: yes") { Ok(()) } else { bail!("custos books: {said}") }
     }
 
+    /// Stops every process, orderly, and starts each again with the parts that it had.
+    ///
+    /// # Errors
+    /// One does not stop well, or does not come back.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        let parts = self.processes.iter().map(|(name, (_, parts))| (name.clone(), parts.clone()));
+        let gone: Vec<(String, Vec<Part>)> = parts.collect();
+        self.stop().await?;
+        for (name, parts) in gone {
+            self.start(&name, &parts).await?;
+        }
+        Ok(())
+    }
+
     /// Stops every process, orderly.
     ///
     /// # Errors

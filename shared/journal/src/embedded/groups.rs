@@ -127,7 +127,7 @@ fn take_turn(index: &Index, topic: Topic, places: &mut BTreeMap<u32, u64>, serve
         if !found.is_empty() {
             places.insert(partition, next + wide(found.len()));
             *served = partition;
-            return found.to_vec();
+            return found;
         }
     }
     Vec::new()

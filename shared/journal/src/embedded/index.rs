@@ -46,11 +46,45 @@ impl Place {
     }
 }
 
+/// Places of one partition by offset, in pieces of one size: a list in one piece would hold room for as many again, and copy itself each
+/// time it is full.
+#[derive(Debug, Default)]
+struct Places {
+    pieces: Vec<Vec<Place>>,
+}
+
+/// Places of a piece.
+const PIECE: usize = 1_024;
+
+impl Places {
+    fn len(&self) -> usize {
+        let last = self.pieces.last().map_or(0, Vec::len);
+        self.pieces.len().saturating_sub(1).saturating_mul(PIECE).saturating_add(last)
+    }
+
+    fn push(&mut self, place: Place) {
+        match self.pieces.last_mut() {
+            Some(last) if last.len() < PIECE => last.push(place),
+            _ => {
+                let mut piece = Vec::with_capacity(PIECE);
+                piece.push(place);
+                self.pieces.push(piece);
+            }
+        }
+    }
+
+    /// Up to `most` from `offset` on.
+    fn from(&self, offset: usize, most: usize) -> Vec<Place> {
+        let pieces = self.pieces.get(offset / PIECE..).unwrap_or_default();
+        pieces.iter().flatten().skip(offset % PIECE).take(most).copied().collect()
+    }
+}
+
 /// One partition of one topic.
 #[derive(Debug, Default)]
 pub(super) struct Partition {
-    /// Where each record is, by offset.
-    pub(super) places: Vec<Place>,
+    /// Where each record is.
+    places: Places,
     /// The time of the newest.
     pub(super) newest: Timestamp,
     live: Live,
@@ -84,9 +118,8 @@ impl Partition {
     }
 
     /// Where up to `most` records from `offset` on are.
-    pub(super) fn from(&self, offset: u64, most: usize) -> &[Place] {
-        let rest = usize::try_from(offset).ok().and_then(|start| self.places.get(start..)).unwrap_or_default();
-        rest.get(..most).unwrap_or(rest)
+    pub(super) fn from(&self, offset: u64, most: usize) -> Vec<Place> {
+        usize::try_from(offset).map_or_else(|_| Vec::new(), |offset| self.places.from(offset, most))
     }
 
     /// What a compacted topic would still hold, in order.
@@ -184,6 +217,23 @@ mod tests {
         assert_eq!((place.position(), place.end()), (Place::LAST, Place::LAST + Place::LONGEST));
         assert_eq!(Place::new(Place::LAST + 1, 0), None);
         assert_eq!(Place::new(0, Place::LONGEST + 1), None);
+    }
+
+    #[test]
+    fn places_in_pieces_are_a_list() {
+        let place = |number: usize| Place::new(u64::try_from(number).unwrap(), 1).unwrap();
+        let (mut places, mut list) = (Places::default(), Vec::new());
+        for number in 0..2 * PIECE + 3 {
+            assert_eq!(places.len(), list.len());
+            places.push(place(number));
+            list.push(place(number));
+        }
+        for (offset, most) in
+            [(0, 5), (PIECE - 1, 3), (PIECE, PIECE + 1), (5, 9_999), (2 * PIECE + 2, 1), (2 * PIECE + 3, 1), (9_999, 1)]
+        {
+            let rest = list.get(offset..).unwrap_or_default();
+            assert_eq!(places.from(offset, most), rest.iter().copied().take(most).collect::<Vec<_>>(), "{offset} {most}");
+        }
     }
 
     #[test]

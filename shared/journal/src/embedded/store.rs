@@ -115,7 +115,7 @@ impl Store {
         deadline: Instant,
     ) -> Result<Vec<Entry>, JournalError> {
         let places = self.wait(topic, deadline, |index| {
-            index.partition(topic, partition).map(|log| log.from(next, most).to_vec()).unwrap_or_default()
+            index.partition(topic, partition).map(|log| log.from(next, most)).unwrap_or_default()
         })?;
         self.read(&places)
     }

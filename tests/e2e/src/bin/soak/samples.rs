@@ -58,6 +58,15 @@ impl Samples {
         Sampling { end, task }
     }
 
+    /// Looks at these processes once.
+    ///
+    /// # Errors
+    /// A process has ended.
+    pub fn once(processes: Vec<(String, u32)>) -> anyhow::Result<Self> {
+        let look = |(name, pid)| Ok((name, vec![Sample::of(pid, Duration::ZERO)?]));
+        Ok(Self(processes.into_iter().map(look).collect::<anyhow::Result<_>>()?))
+    }
+
     /// Each process with its samples, in order.
     pub fn processes(&self) -> impl Iterator<Item = (&str, &[Sample])> {
         self.0.iter().map(|(name, samples)| (name.as_str(), samples.as_slice()))
