@@ -89,10 +89,12 @@ fn whatever_the_chain_and_somebody_inside_do_no_money_moves_twice() {
 /// In this seed the chain is replaced down to the first block that is followed, with final deposits in it.
 #[test]
 fn a_chain_that_is_replaced_from_its_first_block_is_followed_on() {
-    let mut world = World::new(&wild(5));
+    let mut world = World::new(&wild(127));
     world.live();
     assert_eq!(world.diary.violations(), Vec::<String>::new());
-    assert!(world.diary.cases().contains_key("a reorganisation below finality"));
+    for case in ["a reorganisation below finality", "a credited deposit is reversed"] {
+        assert!(world.diary.cases().contains_key(case), "{case}");
+    }
 }
 
 /// One seed with its story: `SEED=7 cargo test -p custos-simulation --test surroundings -- --nocapture story`.
