@@ -62,8 +62,8 @@ impl Desk<'_, '_> {
 
     /// Whether the fact takes away what the chain was last said to hold at the nonce. A repeat of an older one takes nothing away.
     fn frees(&self, closed: &Closed, fact: &SpendFact) -> bool {
-        let held = self.consumed_now(closed, fact.nonce);
-        fact.news == SpendNews::Unseen && held.is_some_and(|held| held.tx == fact.tx && held.block == fact.block)
+        let held = self.books_of(closed.wallet, fact.nonce, Some(closed.intent));
+        fact.news == SpendNews::Unseen && held.holds(fact)
     }
 
     /// A reorganisation below finality. What is final stays final for the client; the bytes go to the node until it is true again. If

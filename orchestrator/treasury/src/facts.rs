@@ -80,8 +80,7 @@ impl Desk<'_, '_> {
 
     /// A nonce that no payment of ours has: somebody else holds the key, or this state is not the only one.
     fn spent_without_us(&mut self, fact: &SpendFact) {
-        let held = self.books_of(fact.wallet, fact.nonce, None).now;
-        let stood = held.is_some_and(|held| held.tx == fact.tx && held.block == fact.block);
+        let stood = self.books_of(fact.wallet, fact.nonce, None).holds(fact);
         let Some(wallet) = self.wallet_mut(fact.wallet) else { return self.drop("unknown-wallet") };
         match fact.news {
             SpendNews::Seen => self.alarm(AlarmCode::ForeignSpend, fact.tx.to_string()),

@@ -21,9 +21,7 @@ impl Desk<'_, '_> {
                 let succeeded = fact.succeeded && self.pays(fact.wallet, owner, &fact.tx);
                 Some(Inclusion { succeeded, ..inclusion(fact) })
             }
-            SpendNews::Unseen if before.now.as_ref().is_some_and(|held| held.tx == fact.tx && held.block == fact.block) => {
-                None
-            }
+            SpendNews::Unseen if before.holds(fact) => None,
             SpendNews::Unseen => return,
         };
         let after = Spent { now, ..before.clone() };
@@ -97,6 +95,13 @@ impl Desk<'_, '_> {
             },
             _ => None,
         }
+    }
+}
+
+impl Spent {
+    /// Whether the chain was last said to hold just this at the nonce.
+    pub(crate) fn holds(&self, fact: &SpendFact) -> bool {
+        self.now.as_ref().is_some_and(|held| held.tx == fact.tx && held.block == fact.block)
     }
 }
 

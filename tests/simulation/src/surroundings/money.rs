@@ -187,14 +187,16 @@ impl MoneyOracle {
         self.diary.note("events", format_args!("{saga} {what}"));
     }
 
-    fn credited(&self, deposit: &Deposit) {
-        let hash = block(&deposit.block.hash);
+    /// Whether the transaction succeeded in this block, and how deep every node has shown it.
+    fn made_in(&self, hash: &BlockHash, tx: [u8; 32]) -> (bool, u64) {
         let network = self.network.lock();
-        let depth = network.shown_by_all(&hash);
-        let there = network
-            .block(&hash)
-            .is_some_and(|block| block.mined.iter().any(|one| one.tx.hash.0 == deposit.tx.0 && one.succeeded));
-        drop(network);
+        let hash = block(hash);
+        let there = network.block(&hash).is_some_and(|block| holds(block, &[B256::new(tx)], Outcome::Succeeded));
+        (there, network.shown_by_all(&hash))
+    }
+
+    fn credited(&self, deposit: &Deposit) {
+        let (there, depth) = self.made_in(&deposit.block.hash, deposit.tx.0);
         if !there {
             self.diary.violation(format!("deposit {} is credited, and is not in block {}", deposit.tx, deposit.block.hash));
         }
@@ -204,11 +206,7 @@ impl MoneyOracle {
     }
 
     fn final_payment(&self, inclusion: &Inclusion) {
-        let network = self.network.lock();
-        let hash = block(&inclusion.block.hash);
-        let depth = network.shown_by_all(&hash);
-        let paid = network.block(&hash).is_some_and(|block| holds(block, &[B256::new(inclusion.tx.0)], Outcome::Succeeded));
-        drop(network);
+        let (paid, depth) = self.made_in(&inclusion.block.hash, inclusion.tx.0);
         if !paid {
             self.diary
                 .violation(format!("payment {} is final, and was not made in block {}", inclusion.tx, inclusion.block.hash));

@@ -21,9 +21,6 @@ use custos_e2e::World;
 use load::{Load, Loaded};
 use samples::Samples;
 
-/// How long a process has to settle after its start.
-const SETTLED: Duration = Duration::from_secs(15);
-
 #[derive(Parser)]
 #[command(name = "soak", about = "Mixed load for a stated time; fails when the product grows")]
 struct Wish {
@@ -83,7 +80,6 @@ async fn soak(world: &mut World, wish: &Wish) -> anyhow::Result<usize> {
     // What the same data needs in processes that have done nothing else.
     world.restart().await?;
     lag::is_zero(world).await?;
-    tokio::time::sleep(SETTLED).await;
     let anew = Samples::once(world.pids())?;
     let judged = verdict::judge(&samples, (from, until), operations, &anew);
     println!("{told}\n{judged}");
