@@ -83,7 +83,7 @@ impl Part {
     }
 }
 
-/// An installation. Its folder is removed when dropped, but kept if a test is failing.
+/// An installation. Its folder is removed when dropped, but kept if a test is failing, or if somebody keeps it.
 #[derive(Debug)]
 pub struct Installation {
     folder: Option<TempDir>,
@@ -267,6 +267,14 @@ impl Installation {
         Ok(reqwest::get(format!("http://{address}/metrics")).await?.error_for_status()?.text().await?)
     }
 
+    /// Keeps its folder beyond this value's end, and says where it is.
+    pub fn keep(&mut self) -> &Path {
+        if let Some(folder) = self.folder.take() {
+            let _ = folder.keep();
+        }
+        &self.path
+    }
+
     fn configure(&self, name: &str, parts: &[Part]) -> anyhow::Result<PathBuf> {
         let mut config: Table = std::fs::read_to_string(self.path.join("custos.toml"))?.parse()?;
         config.insert("member".to_owned(), Value::from(name));
@@ -305,11 +313,8 @@ impl Installation {
 
 impl Drop for Installation {
     fn drop(&mut self) {
-        if std::thread::panicking()
-            && let Some(folder) = self.folder.take()
-        {
-            let kept = folder.keep();
-            eprintln!("the installation and what its processes said: {}", kept.display());
+        if std::thread::panicking() {
+            eprintln!("the installation and what its processes said: {}", self.keep().display());
         }
     }
 }

@@ -126,7 +126,9 @@ impl Process {
         std::fs::read_to_string(&self.err).unwrap_or_default()
     }
 
-    fn last_words(&self) -> String {
+    /// The last of what it has said on standard error.
+    #[must_use]
+    pub fn last_words(&self) -> String {
         let said = self.errors();
         let lines: Vec<&str> = said.lines().rev().take(12).collect();
         lines.into_iter().rev().map(|line| format!("    {line}\n")).collect()

@@ -1,11 +1,14 @@
 //! Everything together: a chain, an installation on it, its processes, the bank, and a hot wallet with funds.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use alloy::primitives::{Address, keccak256};
 use anyhow::{Context, bail};
 use custos_parts::{Kafka, Postgres, require, start_kafka, start_postgres};
 use serde_json::Value;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::bank::Bank;
 use crate::brokers::Brokers;
@@ -19,6 +22,8 @@ use crate::wait::{LONG, SHORT, until};
 
 /// Blocks until money is final.
 pub const CONFIRMATIONS: u64 = 3;
+/// How often a block is mined while somebody waits for what needs blocks.
+const BLOCK_EVERY: Duration = Duration::from_millis(250);
 /// From so many ether on, a withdrawal needs officers.
 pub const APPROVAL_LIMIT: &str = "5";
 /// What the bank puts into the hot wallet, of ether and of the token.
@@ -49,6 +54,8 @@ pub struct World {
     pub refused: Address,
     /// What each of the chain's nodes stands behind, in policy's order; none if the product asks the chain's one node itself.
     pub doors: Vec<Door>,
+    /// When a block was mined last because somebody waits.
+    mined: Mutex<Option<Instant>>,
     ground: Ground,
     processes: BTreeMap<String, (Process, Vec<Part>)>,
     _servers: Servers,
@@ -72,10 +79,8 @@ impl World {
     }
 
     async fn embedded_with(doors: usize) -> anyhow::Result<Self> {
-        let mut world = Self::empty(Ethereum::dev().await?, Ground::Embedded, Servers::default(), doors).await?;
-        world.start("all", &Part::ALL).await?;
-        world.fund().await?;
-        Ok(world)
+        let world = Self::empty(Ethereum::dev().await?, Ground::Embedded, Servers::default(), doors).await?;
+        world.up(&[("all", &Part::ALL)]).await
     }
 
     /// Kafka, PostgreSQL and a development node; every part a process of its own. None, said aloud, where a server is missing.
@@ -95,12 +100,31 @@ impl World {
     }
 
     async fn on_servers_with(test: &str, doors: usize) -> anyhow::Result<Option<Self>> {
-        let Some(mut world) = Self::servers(test, doors).await? else { return Ok(None) };
-        for part in Part::ALL {
-            world.start(part.name(), &[part]).await?;
+        let Some(world) = Self::servers(test, doors).await? else { return Ok(None) };
+        let processes = Part::ALL.each_ref().map(|part| (part.name(), std::slice::from_ref(part)));
+        Ok(Some(world.up(&processes).await?))
+    }
+
+    /// Starts these processes and funds the house. Where that fails, what the processes said is kept and their last words are told:
+    /// nobody else has the world yet.
+    async fn up(mut self, processes: &[(&str, &[Part])]) -> anyhow::Result<Self> {
+        let coming = async {
+            for (name, parts) in processes {
+                self.start(name, parts).await?;
+            }
+            self.fund().await
+        };
+        match coming.await {
+            Ok(()) => Ok(self),
+            Err(error) => Err(error.context(self.last_words())),
         }
-        world.fund().await?;
-        Ok(Some(world))
+    }
+
+    /// What each process said last, and where all that they said is kept from now on.
+    fn last_words(&mut self) -> String {
+        let said = self.processes.values().map(|(process, _)| format!("{}:\n{}", process.name(), process.last_words()));
+        let said: String = said.collect();
+        format!("{said}what the processes said: {}", self.installation.keep().display())
     }
 
     /// As [`Self::on_servers`], without a process and without funds.
@@ -172,6 +196,7 @@ impl World {
             hot: Address::ZERO,
             refused,
             doors,
+            mined: Mutex::default(),
             ground,
             processes,
             _servers: servers,
@@ -340,7 +365,8 @@ impl World {
         Ok((account, address))
     }
 
-    /// Mines a block and asks, again and again, until `probe` gives something.
+    /// Mines blocks and asks, again and again, until `probe` gives something. However many wait so at the same time, the chain goes
+    /// at the pace of one: followers must keep up.
     ///
     /// # Errors
     /// The deadline has passed.
@@ -348,19 +374,23 @@ impl World {
     where
         F: Future<Output = anyhow::Result<Option<T>>>,
     {
-        let mut rounds = 0_u32;
         until(what, LONG, || {
-            rounds = rounds.wrapping_add(1);
-            let mines = rounds % 4 == 1;
             let asked = probe();
             async move {
-                if mines {
-                    self.chain.mine(1).await?;
-                }
+                self.mine_at_pace().await?;
                 asked.await
             }
         })
         .await
+    }
+
+    async fn mine_at_pace(&self) -> anyhow::Result<()> {
+        let mut last = self.mined.lock().await;
+        if last.is_none_or(|last| last.elapsed() >= BLOCK_EVERY) {
+            self.chain.mine(1).await?;
+            *last = Some(Instant::now());
+        }
+        Ok(())
     }
 
     /// Mines until all of these operations are done, and gives them.
