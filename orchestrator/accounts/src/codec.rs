@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use custos_domain::{AccountId, AssetId, ChainId, SagaId, TxHash, WalletId};
+use custos_domain::{AccountId, Amount, AssetId, ChainId, SagaId, TxHash, WalletId};
 use custos_messages::SignedPolicy;
 use custos_messages::accounts::HouseSpent;
 use custos_messages::wire::{Body, Fault, Field, Wire, from_bytes, to_bytes, write_bytes, write_message, write_number};
@@ -275,6 +275,11 @@ impl Body for House {
     }
 }
 
+/// What is owed, if anything is: hardly anybody owes.
+fn owed(balances: &Balances) -> Option<Amount> {
+    (!balances.owed.is_zero()).then_some(balances.owed)
+}
+
 impl Wire for Account {
     type Proto = proto::Account;
 
@@ -285,6 +290,7 @@ impl Wire for Account {
             held: held.held.put_field(),
             pending: held.pending.put_field(),
             frozen: held.frozen.put_field(),
+            owed: owed(held).and_then(|owed| owed.put_field()),
         };
         let sent = |(asset, hours): (&AssetId, &Vec<SentHour>)| {
             let asset = asset.clone();
@@ -315,6 +321,7 @@ impl Wire for Account {
                 held: Field::take_field(line.held, "held")?,
                 pending: Field::take_field(line.pending, "pending")?,
                 frozen: Field::take_field(line.frozen, "frozen")?,
+                owed: line.owed.map_or(Ok(Amount::ZERO), |owed| Field::take_field(Some(owed), "owed"))?,
             };
             Ok((Field::take_field(line.asset, "asset")?, balances))
         };
@@ -355,6 +362,9 @@ impl Body for Account {
                 held.held.write(AccountLine::held, out);
                 held.pending.write(AccountLine::pending, out);
                 held.frozen.write(AccountLine::frozen, out);
+                if let Some(owed) = owed(held) {
+                    owed.write(AccountLine::owed, out);
+                }
             });
         }
         for (asset, hours) in &self.sent {
@@ -381,7 +391,7 @@ impl Wire for DepositRecord {
             inclusions: self.inclusions.put_field(),
             asset: self.asset.put_field(),
             amount: self.amount.put_field(),
-            shortage: self.shortage.put_field(),
+            shortage: None,
         }
     }
 
@@ -397,7 +407,6 @@ impl Wire for DepositRecord {
             inclusions: Field::take_field(proto.inclusions, "inclusions")?,
             asset: Field::take_field(proto.asset, "asset")?,
             amount: Field::take_field(proto.amount, "amount")?,
-            shortage: Field::take_field(proto.shortage, "shortage")?,
         })
     }
 }
@@ -411,7 +420,6 @@ impl Body for DepositRecord {
         self.inclusions.write(DepositRecord::inclusions, out);
         self.asset.write(DepositRecord::asset, out);
         self.amount.write(DepositRecord::amount, out);
-        self.shortage.write(DepositRecord::shortage, out);
     }
 }
 

@@ -153,19 +153,15 @@ fn final_on_chain(_: &mut Desk<'_>, it: &mut DepositCase, answer: &Answer) -> Ju
 
 fn credit(desk: &mut Desk<'_>, it: &mut DepositCase) -> Ran<Refusal> {
     let key = it.key();
-    let Some(record) = record_of(desk, &key) else { return Ran::Wrong("no-deposit-record") };
+    if record_of(desk, &key).is_none() {
+        return Ran::Wrong("no-deposit-record");
+    }
     let (account, asset, amount) = (it.account, &it.deposit.asset, it.deposit.amount);
     let clear = it.codes.is_empty();
-    // What an earlier reversal could not take back is settled first, out of money that is clear.
-    let owed = if clear { record.shortage.min(amount) } else { Amount::ZERO };
-    let Ok(rest) = amount.minus(owed) else { return Ran::Wrong(LEDGER_FAULT) };
     let legs = desk.legs(&account);
     let legs = match (it.house, clear) {
         (true, _) => legs.debit_house(HouseBook::Suspense, asset, amount).credit_house(HouseBook::Funding, asset, amount),
-        (false, true) => legs
-            .debit(ClientBook::Pending, asset, amount)
-            .credit_house(HouseBook::Suspense, asset, owed)
-            .credit(ClientBook::Available, asset, rest),
+        (false, true) => legs.debit(ClientBook::Pending, asset, amount).credit(ClientBook::Available, asset, amount),
         (false, false) => legs.debit(ClientBook::Pending, asset, amount).credit(ClientBook::Frozen, asset, amount),
     };
     let (reason, status) = if clear {
@@ -176,9 +172,7 @@ fn credit(desk: &mut Desk<'_>, it: &mut DepositCase) -> Ran<Refusal> {
     if desk.post(&account, reason, None, legs).is_err() {
         return Ran::Wrong(LEDGER_FAULT);
     }
-    let shortage = record.shortage.minus(owed).unwrap_or(Amount::ZERO);
-    let record = DepositRecord { status, shortage, ..record };
-    desk.rows.put(Key::Deposit(key), Entity::Deposit(Box::new(record)));
+    set_status(desk, key, status);
     Ran::Done
 }
 
@@ -250,7 +244,7 @@ fn other_block(desk: &mut Desk<'_>, fact: &DepositFact, house: bool, record: Dep
 
 fn begin(desk: &mut Desk<'_>, fact: &DepositFact, house: bool, before: Option<DepositRecord>) {
     let deposit = fact.deposit.clone();
-    let (inclusions, shortage) = before.map_or((1, Amount::ZERO), |r| (r.inclusions.saturating_add(1), r.shortage));
+    let inclusions = before.map_or(1, |record| record.inclusions.saturating_add(1));
     let parts = [
         deposit.chain.as_str().as_bytes(),
         deposit.tx.as_bytes(),
@@ -267,7 +261,6 @@ fn begin(desk: &mut Desk<'_>, fact: &DepositFact, house: bool, before: Option<De
         inclusions,
         asset: deposit.asset.clone(),
         amount: deposit.amount,
-        shortage,
     };
     desk.rows.put(Key::Deposit(key_of(&deposit)), Entity::Deposit(Box::new(record)));
     desk.saga = Some(saga);
@@ -282,21 +275,21 @@ fn begin(desk: &mut Desk<'_>, fact: &DepositFact, house: bool, before: Option<De
 }
 
 /// Takes a credited or frozen deposit back, visibly. What the client has spent or holds for something else is not touched: that
-/// part stands in suspense, and a human looks.
+/// part stands in suspense, the client owes it, and a human looks.
 fn reverse(desk: &mut Desk<'_>, deposit: &Deposit, house: bool, record: DepositRecord) {
     desk.saga = Some(record.saga);
     let account = record.saga.account;
     let (asset, amount) = (&record.asset, record.amount);
     let available = if house { Amount::ZERO } else { desk.available(&account, asset).min(amount) };
     let short = amount.minus(available).unwrap_or(Amount::ZERO);
+    let owed = desk.balances(&account, asset).owed;
     let legs = desk.legs(&account);
-    let (legs, shortage) = match (house, record.status) {
-        (true, _) => (legs.debit_house(HouseBook::Funding, asset, amount), record.shortage),
-        (false, DepositStatus::Quarantined) => (legs.debit(ClientBook::Frozen, asset, amount), record.shortage),
+    let (legs, owed) = match (house, record.status) {
+        (true, _) => (legs.debit_house(HouseBook::Funding, asset, amount), owed),
+        (false, DepositStatus::Quarantined) => (legs.debit(ClientBook::Frozen, asset, amount), owed),
         (false, _) => {
             let legs = legs.debit(ClientBook::Available, asset, available);
-            let owed = record.shortage.plus(short).unwrap_or(Amount::new(u128::MAX));
-            (legs.debit_house(HouseBook::Suspense, asset, short), owed)
+            (legs.debit_house(HouseBook::Suspense, asset, short), owed.plus(short).unwrap_or(Amount::new(u128::MAX)))
         }
     };
     let legs = legs.credit_house(HouseBook::Custody, asset, amount);
@@ -305,8 +298,8 @@ fn reverse(desk: &mut Desk<'_>, deposit: &Deposit, house: bool, record: DepositR
         desk.alarm(AlarmCode::DeepReorg, deposit.tx.to_string());
         return desk.drop_input(LEDGER_FAULT);
     }
+    desk.owes(&account, asset, owed);
     desk.tell(&account, EventBody::DepositReversed(deposit.clone()));
     desk.alarm(AlarmCode::DeepReorg, deposit.tx.to_string());
-    let record = DepositRecord { status: DepositStatus::Reversed, shortage, ..record };
-    desk.rows.put(Key::Deposit(key_of(deposit)), Entity::Deposit(Box::new(record)));
+    set_status(desk, key_of(deposit), DepositStatus::Reversed);
 }

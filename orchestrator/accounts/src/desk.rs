@@ -7,7 +7,7 @@ use std::sync::Arc;
 use custos_domain::{AccountId, Amount, AssetId, BlockRef, ChainId, SagaId, TenantId};
 use custos_messages::Mail;
 use custos_messages::accounts::AlarmCode;
-use custos_messages::events::{EntryReason, Event, EventBody, JournalEntry, Refusal};
+use custos_messages::events::{ClientBook, EntryReason, Event, EventBody, HouseBook, JournalEntry, Refusal};
 use custos_saga::machine::{Context, Effects, Outbound, Place, Remains, Reply, View};
 
 use crate::ledger::{LedgerError, Legs, Lines, balanced};
@@ -152,11 +152,49 @@ impl<'a> Desk<'a> {
         Legs::new(*account, self.context.partition)
     }
 
-    /// Makes an entry and tells it on `account`; an entry of nothing is not made.
+    /// Makes an entry and tells it on `account`; an entry of nothing is not made. What the account owes is collected from whatever
+    /// has become available by it.
     ///
     /// # Errors
     /// See [`LedgerError`]; nothing was changed.
     pub(crate) fn post(
+        &mut self,
+        account: &AccountId,
+        reason: EntryReason,
+        block: Option<(ChainId, BlockRef)>,
+        legs: Legs,
+    ) -> Result<(), LedgerError> {
+        let credited = legs.made_available();
+        self.enter(account, reason, block, legs)?;
+        if let Some(asset) = credited {
+            self.collect(account, &asset);
+        }
+        Ok(())
+    }
+
+    /// The house stands in for what a reversal could not take back; here it is made good.
+    fn collect(&mut self, account: &AccountId, asset: &AssetId) {
+        let Balances { available, owed, .. } = self.balances(account, asset);
+        if owed.is_zero() {
+            return;
+        }
+        let taken = owed.min(available);
+        let legs =
+            self.legs(account).debit(ClientBook::Available, asset, taken).credit_house(HouseBook::Suspense, asset, taken);
+        // Where the house's side cannot be written the client goes on owing.
+        if self.enter(account, EntryReason::ShortageCollected, None, legs).is_ok() {
+            self.owes(account, asset, owed.minus(taken).unwrap_or_default());
+        }
+    }
+
+    /// Notes what the account owes from now on.
+    pub(crate) fn owes(&mut self, account: &AccountId, asset: &AssetId, owed: Amount) {
+        if let Some(line) = self.account_mut(account).and_then(|account| account.balances.get_mut(asset)) {
+            line.owed = owed;
+        }
+    }
+
+    fn enter(
         &mut self,
         account: &AccountId,
         reason: EntryReason,

@@ -115,8 +115,8 @@ fn balances(account: &Account) -> Facts {
     let mut facts = vec![fact("account", account.key.as_str()), fact("events", account.sequence)];
     for (asset, own) in &account.balances {
         let line = format!(
-            "available {} held {} pending {} frozen {} (base units)",
-            own.available, own.held, own.pending, own.frozen
+            "available {} held {} pending {} frozen {} owed {} (base units)",
+            own.available, own.held, own.pending, own.frozen, own.owed
         );
         facts.push(fact(asset.as_str(), line));
     }

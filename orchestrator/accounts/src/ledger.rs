@@ -195,6 +195,14 @@ impl Legs {
         self.house_leg(book, asset, amount, Side::Credit)
     }
 
+    /// The asset of which the client has more available after it. No entry gives a client more of two.
+    pub(crate) fn made_available(&self) -> Option<AssetId> {
+        let more = |leg: &&Leg| {
+            leg.side == Side::Credit && matches!(leg.ledger, LedgerAccount::Client { book: ClientBook::Available, .. })
+        };
+        self.legs.iter().find(more).map(|leg| leg.asset.clone())
+    }
+
     /// The same legs with sides exchanged: what takes the entry back.
     pub(crate) fn reversed(mut self) -> Self {
         for leg in &mut self.legs {

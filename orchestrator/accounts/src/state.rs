@@ -123,6 +123,8 @@ pub struct Balances {
     pub pending: Amount,
     /// Arrived, refused by screening.
     pub frozen: Amount,
+    /// Taken back by the chain after the client had used it: whatever becomes available settles this first.
+    pub owed: Amount,
 }
 
 /// What was sent in one hour.
@@ -267,8 +269,6 @@ pub struct DepositRecord {
     pub asset: AssetId,
     /// How much.
     pub amount: Amount,
-    /// What a reversal could not take back from the client, and is owed until it is mined again.
-    pub shortage: Amount,
 }
 
 /// Where a deposit stands.

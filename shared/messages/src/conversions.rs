@@ -157,6 +157,7 @@ wire_enum!(proto:
     EntryReason {
         DepositSeen, DepositUnseen, DepositCredited, DepositQuarantined, DepositReversed, Hold, Release, PaymentSeen,
         PaymentUnseen, PaymentSettled, HouseGas, TransferOut, TransferIn, HouseSpent, HouseUnspent,
+        ShortageCollected,
     }
     Side { Debit, Credit }
     ClientBook { Available, Held, Pending, Frozen }

@@ -323,6 +323,8 @@ pub enum EntryReason {
     HouseSpent,
     /// What consumed a nonce left the chain: taken back, a settled payment's own entries included.
     HouseUnspent,
+    /// What a reversed deposit left owed, settled out of what has become available.
+    ShortageCollected,
 }
 
 /// One side of an entry.

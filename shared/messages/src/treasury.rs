@@ -198,7 +198,7 @@ pub enum SignRefusal {
     Expired,
     /// A house intent to an address that the signer does not derive, or over its cap.
     HouseRefused,
-    /// Not a wallet of this signer.
+    /// Not a wallet of this signer. None says so any more, since another may know it; a log may hold it.
     UnknownWallet,
 }
 

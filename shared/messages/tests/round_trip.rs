@@ -226,6 +226,7 @@ sample_enums!(
     EntryReason {
         DepositSeen, DepositUnseen, DepositCredited, DepositQuarantined, DepositReversed, Hold, Release, PaymentSeen,
         PaymentUnseen, PaymentSettled, HouseGas, TransferOut, TransferIn, HouseSpent, HouseUnspent,
+        ShortageCollected,
     }
     Side { Debit, Credit }
     ClientBook { Available, Held, Pending, Frozen }

@@ -117,7 +117,8 @@ named!(EntryReason, "reason",
     Self::DepositReversed => "deposit-reversed", Self::Hold => "hold", Self::Release => "release",
     Self::PaymentSeen => "payment-seen", Self::PaymentUnseen => "payment-unseen",
     Self::PaymentSettled => "payment-settled", Self::HouseGas => "house-gas", Self::TransferOut => "transfer-out",
-    Self::TransferIn => "transfer-in", Self::HouseSpent => "house-spent", Self::HouseUnspent => "house-unspent");
+    Self::TransferIn => "transfer-in", Self::HouseSpent => "house-spent", Self::HouseUnspent => "house-unspent",
+    Self::ShortageCollected => "shortage-collected");
 
 macro_rules! public_words {
     ($($name:ty),+) => {

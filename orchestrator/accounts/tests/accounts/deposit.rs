@@ -1,6 +1,7 @@
 //! Deposits: given facts of the chain and of compliance, expect credits, quarantine, and visible reversals.
 
-use custos_domain::{AccountId, BlockRef};
+use custos_accounts::state::Balances;
+use custos_domain::{AccountId, Amount, BlockRef};
 use custos_messages::accounts::*;
 use custos_messages::events::HouseBook;
 use custos_testkit as kit;
@@ -144,6 +145,40 @@ fn a_reversal_leaves_what_is_held_alone_and_the_rest_is_owed() {
     bank.tell(deposit(&fork, DepositNews::Seen));
     bank.clear();
     bank.tell(deposit(&fork, DepositNews::Final));
+    assert_eq!(available(&bank), "0.49");
+    assert_eq!(bank.house(HouseBook::Suspense, "ETH"), Default::default());
+}
+
+/// What ann owes after a deposit of 2 ether left the chain while 1.51 of them were held.
+fn in_debt() -> Bank {
+    let mut bank = Bank::open();
+    bank.deposit("ann", "ETH", kit::ether("2"), "salary");
+    bank.tell(withdraw("ann", "w1", "ETH", kit::ether("1.5")));
+    bank.tell(deposit(&main_block(), DepositNews::Unseen));
+    assert_eq!(bank.balances("ann", "ETH").owed, kit::ether("1.51"));
+    bank
+}
+
+#[test]
+fn what_is_owed_is_collected_from_what_a_refused_withdrawal_gives_back() {
+    let mut bank = in_debt();
+    let told = story(&bank.screened(hit()));
+    let given_back = told.iter().position(|line| line.starts_with("Release")).unwrap();
+    assert_eq!(told[given_back + 1], "ShortageCollected: Dr Available 1.51 ETH, Cr House Suspense 1.51 ETH");
+    assert_eq!(bank.balances("ann", "ETH"), Balances::default());
+    assert_eq!(bank.house(HouseBook::Suspense, "ETH"), Default::default());
+}
+
+#[test]
+fn what_is_owed_is_collected_from_any_other_deposit() {
+    let mut bank = in_debt();
+    // The same transaction in another block, where its transfer has another place: that is another deposit.
+    let fork = fact(kit::block("fork", 101));
+    let elsewhere = DepositFact { deposit: Deposit { index: 7, ..fork.deposit.clone() }, ..fork };
+    bank.tell(deposit(&elsewhere, DepositNews::Seen));
+    bank.clear();
+    bank.tell(deposit(&elsewhere, DepositNews::Final));
+    assert_eq!(bank.balances("ann", "ETH").owed, Amount::ZERO);
     assert_eq!(available(&bank), "0.49");
     assert_eq!(bank.house(HouseBook::Suspense, "ETH"), Default::default());
 }

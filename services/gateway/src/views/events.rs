@@ -210,6 +210,7 @@ const fn reason_word(reason: EntryReason) -> &'static str {
         EntryReason::TransferIn => "transfer-in",
         EntryReason::HouseSpent => "house-spent",
         EntryReason::HouseUnspent => "house-unspent",
+        EntryReason::ShortageCollected => "shortage-collected",
     }
 }
 
