@@ -55,7 +55,9 @@ impl Desk<'_, '_> {
             (_, Event::SignRefused(refused)) if closed.ended.unanswered.is_some_and(|order| order.id == refused.command) => {
                 self.answered(closed);
             }
-            (End::Refused(_), Event::Spend(_) | Event::Signed(_))
+            // The guard lets no signer sign what was refused.
+            (End::Refused(_), Event::Signed(_)) => self.alarm(AlarmCode::SagaParked, closed.intent.to_string()),
+            (End::Refused(_), Event::Spend(_))
             | (_, Event::Quoted(..) | Event::Sent(_) | Event::SignRefused(_) | Event::Due) => self.drop("stale-reply"),
         }
     }

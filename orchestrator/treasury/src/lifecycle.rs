@@ -10,7 +10,7 @@
 //! Final, impossible and refused are absorbing; what may still happen after them stands in `closed`. A replacement happens inside *sent*: another signature at the same nonce, which
 //! never takes away that any of the earlier ones may be the one that is mined.
 
-use custos_domain::CommandId;
+use custos_domain::{CommandId, WalletId};
 use custos_messages::accounts::{AlarmCode, Inclusion, PaymentNews, PaymentRefusal, Proof};
 use custos_messages::treasury::{FeeQuote, Sent, SignRefused, Signed, SpendFact, SpendNews, TakePayment};
 
@@ -39,8 +39,7 @@ impl Desk<'_, '_> {
     /// Takes a payment over; idempotent by intent, and repeats are answered with the latest news.
     pub(crate) fn take(&mut self, take: TakePayment) {
         let chain = take.intent.chain.clone();
-        let Some(entry) = self.chain_policy(&chain) else { return self.drop("unknown-chain") };
-        if !self.open(take.wallet, &chain) {
+        if take.wallet != WalletId::omnibus(&self.policy().tenant, &chain) {
             return self.drop("unknown-wallet");
         }
         let key = Key::Payment(take.wallet, take.intent.id);
@@ -54,10 +53,11 @@ impl Desk<'_, '_> {
             Some(None) => return self.drop("intent-contradicts"),
             None => {}
         }
+        let fee_wait = self.chain_policy(&chain).map(|entry| entry.fee_wait).unwrap_or_default();
         let mut payment = Payment {
             wallet: take.wallet,
+            deadline: self.at.after(fee_wait),
             chain,
-            deadline: self.at.after(entry.fee_wait),
             consumed: None,
             outlay: None,
             stage: Stage::Parked,
@@ -65,9 +65,11 @@ impl Desk<'_, '_> {
         };
         self.news(&payment, PaymentNews::Taken);
         payment.stage = if self.sound(&payment) {
+            self.open(payment.wallet, &payment.chain);
             self.ask(&payment, 1)
         } else {
-            // What the signer would refuse by its own rules is refused here, where nothing was signed yet.
+            // What the signer would refuse by its own rules is refused here, where nothing was signed yet: a chain that the policy no
+            // longer has, too.
             self.refuse(&payment, PaymentRefusal::SignerRefused)
         };
         self.keep(payment);

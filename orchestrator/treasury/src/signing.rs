@@ -254,6 +254,12 @@ impl Desk<'_, '_> {
                 flight.since = self.at;
                 return Stage::Sent(flight);
             }
+            // Ordered anew later, under the policy of then.
+            SignRefusal::PolicyRefused => {
+                flight.since = self.at;
+                self.alarm(AlarmCode::SagaParked, payment.intent().to_string());
+                return Stage::Sent(flight);
+            }
             SignRefusal::OutsideEnvelope => AlarmCode::FeeEnvelopeReached,
             _ => AlarmCode::SagaParked,
         };
@@ -302,6 +308,11 @@ impl Desk<'_, '_> {
                 None => self.no_op_refused(payment, &order, refused.reason),
             };
         }
+        if consumed.is_none() && refused.reason == SignRefusal::PolicyRefused && order.policy != self.held.signed {
+            // The signer has seen the next policy before treasury had it: the same payment under that one.
+            let under_it = self.order(payment, order.nonce, order.attempt, order.fees);
+            return self.order_again(payment, Box::new(under_it));
+        }
         if consumed.is_none() {
             self.give_back(payment, order.nonce, refused.reason);
         }
@@ -327,16 +338,16 @@ impl Desk<'_, '_> {
         Stage::Quoting(Quoting { asked: order.attempt, question: order.id, open: false, lack: Some(Lack::Fee) })
     }
 
-    /// A nonce without a signature: the next payment's, if it is the last that was given; else a no-op fills it.
+    /// A nonce without a signature: the next payment's, if it is the last that was given and free; else a no-op fills it.
     fn give_back(&mut self, payment: &Payment, nonce: u64, reason: SignRefusal) {
         let slot = Key::Slot(payment.wallet, nonce);
-        if reason == SignRefusal::NonceTaken {
-            // The guard holds a signature at this nonce that treasury does not know.
-            self.state.remove(&slot);
-            return self.alarm(AlarmCode::ForeignSpend, format!("{}/{nonce}", payment.wallet));
+        // The guard holds a signature at this nonce that treasury does not know: no other payment can have it.
+        let taken = reason == SignRefusal::NonceTaken;
+        if taken {
+            self.alarm(AlarmCode::ForeignSpend, format!("{}/{nonce}", payment.wallet));
         }
         let Some(wallet) = self.wallet_mut(payment.wallet) else { return };
-        if wallet.next_nonce == nonce.checked_add(1) {
+        if !taken && wallet.next_nonce == nonce.checked_add(1) {
             wallet.next_nonce = Some(nonce);
             self.state.remove(&slot);
             return;

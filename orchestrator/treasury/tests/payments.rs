@@ -222,6 +222,61 @@ fn a_refused_signature_below_others_is_filled_with_a_no_op() {
 }
 
 #[test]
+fn a_nonce_that_the_guard_gave_to_something_unknown_is_filled_so_that_later_ones_do_not_wait() {
+    let mut shard = Shard::open();
+    let order = ordered(&mut shard, 1, "ETH");
+    let effects = shard.give(refused(&order, SignRefusal::NonceTaken));
+    assert_eq!(words(&effects), ["alarm ForeignSpend", "refused SignerRefused"]);
+    let filler = orders(&shard.give(quoted(&questions(&effects)[0], quote(10)))).remove(0);
+    assert_eq!(sign_order(&filler).tx.nonce, 5);
+    assert_eq!(sign_order(&ordered(&mut shard, 2, "ETH")).tx.nonce, 6);
+}
+
+#[test]
+fn a_signature_after_a_refusal_calls_a_human() {
+    let mut shard = Shard::open();
+    let order = ordered(&mut shard, 1, "ETH");
+    shard.give(refused(&order, SignRefusal::NotApproved));
+    assert_eq!(words(&shard.give(signed(&order))), ["alarm SagaParked"]);
+}
+
+#[test]
+fn an_order_under_a_policy_that_the_signer_holds_to_be_old_is_given_again_under_the_next() {
+    let mut shard = Shard::open();
+    let order = ordered(&mut shard, 1, "ETH");
+    shard.publish(2);
+    let again = orders(&shard.give(refused(&order, SignRefusal::PolicyRefused))).remove(0);
+    assert_ne!(again.id, order.id);
+    assert_eq!(sign_order(&again).tx, sign_order(&order).tx);
+    assert_ne!(sign_order(&again).policy, sign_order(&order).policy);
+    assert_eq!(words(&shard.give(refused(&order, SignRefusal::PolicyRefused))), [""; 0], "a repeat for the old order");
+    assert_eq!(sends(&shard.give(signed(&again))).len(), 1);
+}
+
+#[test]
+fn a_replacement_that_the_signer_refuses_for_its_policy_is_asked_for_again() {
+    let mut shard = Shard::open();
+    let send = airborne(&mut shard, 1, "ETH");
+    let asked = shard.give(said(&send, SendOutcome::FeeTooLow));
+    let order = orders(&shard.give(quoted(&questions(&asked)[0], quote(500)))).remove(0);
+    assert_eq!(words(&shard.give(refused(&order, SignRefusal::PolicyRefused))), ["alarm SagaParked"]);
+    assert!((0..99).any(|_| !questions(&shard.fire()).is_empty()), "it is not stuck");
+}
+
+#[test]
+fn a_payment_on_a_chain_that_the_policy_no_longer_has_is_refused_for_good() {
+    let mut shard = Shard::open();
+    shard.leave_chain(2);
+    assert_eq!(words(&shard.give(pay(&take(1, "ETH", 100)))), ["taken", "refused SignerRefused"]);
+    shard.publish(3);
+    assert_eq!(
+        words(&shard.give(pay(&take(1, "ETH", 100)))),
+        ["refused SignerRefused"],
+        "the chain is back, the money was given back"
+    );
+}
+
+#[test]
 fn a_signature_that_treasury_does_not_know_parks_the_payment() {
     let mut shard = Shard::open();
     let order = ordered(&mut shard, 1, "ETH");

@@ -2,12 +2,13 @@
 //!
 //! Invariants: a signature leaves this process only after its record is durable; an intent is bound to one wallet and nonce, and
 //! that nonce to one payment and at most one no-op of the house, for ever, by the database's own constraints; a further attempt at
-//! an intent shares its nonce, so that at most one of them can be mined; a refusal stays a refusal. The guard trusts nothing that
-//! the rest of the system says.
+//! an intent shares its nonce, so that at most one of them can be mined. An order that was refused stays refused, and one that was
+//! signed is never refused, whichever signer hears it again: a refusal gives the client the money back. The guard trusts nothing
+//! that the rest of the system says.
 
 use std::future::Future;
 
-use custos_domain::{Amount, ChainId, Digest, IntentId, Timestamp, WalletId};
+use custos_domain::{Amount, ChainId, CommandId, Digest, IntentId, Timestamp, WalletId};
 use custos_messages::treasury::SignRefusal;
 
 use crate::WalletError;
@@ -24,6 +25,8 @@ const REPLACEMENT_PERCENT: u128 = 110;
 /// A request for a signature, after all other checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
+    /// The order that asks for it.
+    pub order: CommandId,
     /// What is paid.
     pub intent: IntentId,
     /// Digest of all that the intent says: another content under the same id is refused.
@@ -104,8 +107,21 @@ pub trait Guard: Send + Sync + 'static {
     /// The store failed, or was rolled back.
     fn policy_shown(&self, version: u32, seen: &Mark) -> impl Future<Output = Result<u32, WalletError>> + Send;
 
+    /// Makes it durable that `order` is refused, unless it was signed before: then its bytes are given. An order that was refused for
+    /// another reason stays refused for that one.
+    ///
+    /// # Errors
+    /// The store failed, or was rolled back; then nothing was recorded.
+    fn refuse(
+        &self,
+        order: &CommandId,
+        attempt: &Digest,
+        reason: SignRefusal,
+        seen: &Mark,
+    ) -> impl Future<Output = Result<Verdict, WalletError>> + Send;
+
     /// Decides about `claim`. If it is granted and new, the record and the bytes of `sign` are made durable, in one
-    /// transaction with the decision, before this returns. `sign` is not called for a refusal.
+    /// transaction with the decision, before this returns; so is a refusal. `sign` is not called for a refusal.
     ///
     /// # Errors
     /// The store or `sign` failed, or the store was rolled back; then nothing was recorded.
@@ -205,6 +221,7 @@ mod tests {
 
     fn claim() -> Claim {
         Claim {
+            order: CommandId([5; 32]),
             intent: IntentId([1; 32]),
             content: Digest([2; 32]),
             wallet: WalletId([3; 16]),

@@ -2,7 +2,8 @@
 //!
 //! The order of work matters. An attempt that is on record gives its old bytes before anything else is looked at: a repeated
 //! order must never turn into a refusal because the policy or the clock moved on, for a refusal promises that no signature will
-//! exist. Then come the checks, then the guard, and the bytes leave only when guard and checkpoint are durable.
+//! exist. Then come the checks, then the guard, and the bytes leave only when guard and checkpoint are durable. A refusal leaves when
+//! the guard has it, too: of several signers, of which one may be set up otherwise, none signs what another has refused.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use tokio::sync::Mutex;
 
 use crate::checkpoint::{Checkpoint, Mark};
 use crate::checks::{self, Place};
-use crate::guard::{Claim, Grant, Guard, Outcome, SqlGuard};
+use crate::guard::{Claim, Grant, Guard, Outcome, SqlGuard, Verdict};
 use crate::keystore::KeyStore;
 use crate::settings::WalletConfig;
 use crate::transaction::{self, SignedBytes};
@@ -102,8 +103,8 @@ impl<G: Guard> Wallet<G> {
         &self.keys
     }
 
-    /// Answers `command`. `None` means that it makes no sense here (an address of an unknown wallet, chain or branch): that is
-    /// logged, and treasury asks again after the configuration is put right.
+    /// Answers `command`. `None` means that it makes no sense here (a wallet, chain or branch that this signer does not know): that is
+    /// logged, and treasury asks again, another signer or this one after its configuration is put right.
     ///
     /// # Errors
     /// See [`WalletError`]; nothing was released.
@@ -112,10 +113,11 @@ impl<G: Guard> Wallet<G> {
         match order {
             WalletOrder::DeriveAddress { chain, branch, index } => self.derive(id, wallet, &chain, (branch, index)),
             WalletOrder::Sign(order) => {
-                let outcome = match self.wallets.get(&wallet) {
-                    Some(chain) => self.sign(&wallet, chain, &order).await?,
-                    None => Err(SignRefusal::UnknownWallet),
+                let Some(chain) = self.wallets.get(&wallet) else {
+                    tracing::error!(%wallet, command = %id, "asked for a signature of a wallet that is not ours");
+                    return Ok(None);
                 };
+                let outcome = self.sign(id, (&wallet, chain), &order).await?;
                 Ok(Some(reply(id, wallet, &order, outcome)))
             }
         }
@@ -151,8 +153,8 @@ impl<G: Guard> Wallet<G> {
 
     async fn sign(
         &self,
-        wallet: &WalletId,
-        chain: &ChainId,
+        command: CommandId,
+        (wallet, chain): (&WalletId, &ChainId),
         order: &SignOrder,
     ) -> Result<Result<SignedBytes, SignRefusal>, WalletError> {
         let (intent, content) = (order.purpose.intent_id(), checks::content(&order.purpose));
@@ -164,12 +166,13 @@ impl<G: Guard> Wallet<G> {
             self.checkpoint.lock().await.advance(head).await?;
             return Ok(Ok(signed));
         }
+        let refused = async |reason| self.settle(self.guard.refuse(&command, &attempt, reason, &seen).await?).await;
         let Ok(policy) = custos_policy::verify(&order.policy, &self.policy_root) else {
-            return Ok(Err(SignRefusal::PolicyRefused));
+            return refused(SignRefusal::PolicyRefused).await;
         };
         let highest = self.guard.policy_shown(policy.version, &seen).await?;
         if highest > policy.version {
-            return Ok(Err(SignRefusal::PolicyRefused));
+            return refused(SignRefusal::PolicyRefused).await;
         }
         let place = Place {
             tenant: &self.tenant,
@@ -180,9 +183,10 @@ impl<G: Guard> Wallet<G> {
         };
         let first = match checks::admit(place, order, &policy) {
             Ok(first) => first,
-            Err(reason) => return Ok(Err(reason)),
+            Err(reason) => return refused(reason).await,
         };
         let claim = Claim {
+            order: command,
             intent,
             content,
             wallet: *wallet,
@@ -208,7 +212,11 @@ impl<G: Guard> Wallet<G> {
             (self.interruption)("before-sign");
             transaction::sign(&self.keys, &order.tx)
         };
-        let verdict = self.guard.claim(claim, seen, sign).await?;
+        self.settle(self.guard.claim(claim, seen, sign).await?).await
+    }
+
+    /// Lets go what the guard has on record.
+    async fn settle(&self, verdict: Verdict) -> Result<Result<SignedBytes, SignRefusal>, WalletError> {
         let (grant, signed) = match verdict.outcome {
             Outcome::Granted(grant, signed) => (grant, signed),
             Outcome::Refused(reason) => return Ok(Err(reason)),

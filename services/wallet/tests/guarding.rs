@@ -11,7 +11,8 @@ use custos_domain::{Amount, EthAddress};
 use custos_messages::treasury::SignRefusal;
 use custos_messages::wallet::SignOrder;
 use custos_runtime::service::Setback;
-use custos_wallet::WalletError;
+use custos_wallet::{Wallet, WalletError};
+use ed25519_dalek::SigningKey;
 use fixture::*;
 
 fn fees(mut order: SignOrder, fee: u128, tip: u128) -> SignOrder {
@@ -27,11 +28,14 @@ async fn the_same_order_gives_the_same_bytes_for_ever() {
         let wallet = world.open(&url, "a").await;
         let first = ask(&wallet, world.order(1, 0)).await.unwrap();
         assert_eq!(ask(&wallet, world.order(1, 0)).await.unwrap(), first);
+        let first = (first.tx, first.raw);
         // Later, after a restart, and at another signer.
         let mut late = world.order(1, 0);
         late.at.0 = 99_999_999;
-        assert_eq!(ask(&world.open(&url, "a").await, late.clone()).await.unwrap(), first);
-        assert_eq!(ask(&world.open(&url, "b").await, late).await.unwrap(), first);
+        for signer in ["a", "b"] {
+            let again = ask(&world.open(&url, signer).await, late.clone()).await.unwrap();
+            assert_eq!((again.tx, again.raw), first);
+        }
         std::fs::remove_file(world.path("a")).unwrap();
         std::fs::remove_file(world.path("b")).unwrap();
     }
@@ -77,6 +81,46 @@ async fn a_no_op_takes_a_clients_nonce_once_if_it_outbids_and_nothing_else_ever_
         assert_eq!(ask(&wallet, elsewhere).await.unwrap_err(), SignRefusal::IntentTaken, "the payment stays where it was");
         std::fs::remove_file(world.path("a")).unwrap();
         std::fs::remove_file(world.path("b")).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_one_signer_has_refused_none_signs_and_what_one_has_signed_none_refuses() {
+    let world = World::new();
+    for url in databases(&world, "refused").await {
+        let right = world.open(&url, "a").await;
+        let mut config = world.config(&url, &world.path("b"));
+        config.policy_root = SigningKey::from_bytes(&[77; 32]).verifying_key();
+        let wrong = Wallet::open(config).await.unwrap();
+        let refused = world.order(1, 0);
+        assert_eq!(ask(&wrong, refused.clone()).await, Err(SignRefusal::PolicyRefused));
+        assert_eq!(ask(&right, refused.clone()).await, Err(SignRefusal::PolicyRefused), "the client has the money back");
+        let mut anew = refused;
+        anew.at.0 += 1;
+        let signed = ask(&right, anew.clone()).await.unwrap();
+        assert_eq!(ask(&wrong, anew).await.unwrap(), signed, "another order of the same bytes");
+        // What the guard's own rule refuses stays refused, too.
+        let taken = world.order(2, 0);
+        assert_eq!(ask(&right, taken.clone()).await, Err(SignRefusal::NonceTaken));
+        assert_eq!(ask(&wrong, taken).await, Err(SignRefusal::NonceTaken));
+        std::fs::remove_file(world.path("a")).unwrap();
+        std::fs::remove_file(world.path("b")).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_database_of_an_older_schema_is_refused_untouched() {
+    let world = World::new();
+    for url in databases(&world, "older").await {
+        drop(world.open(&url, "a").await);
+        let pool = pool(&url).await;
+        execute(&pool, "DROP TABLE signing_refusals".to_owned()).await;
+        execute(&pool, "UPDATE signing_state SET schema_version = 2".to_owned()).await;
+        let refused = world.try_open(&url, "a").await.err().unwrap();
+        assert!(matches!(refused, WalletError::GuardSchema { found: 2, known: 3 }), "{refused}");
+        let again = sqlx::query("SELECT reason FROM signing_refusals").fetch_optional(&pool).await;
+        assert!(again.is_err(), "a table was made in a database of another version");
+        pool.close().await;
     }
 }
 

@@ -147,6 +147,20 @@ impl Shard {
         self.apply(Cause::Timer(timer))
     }
 
+    /// The next policy, which says the same.
+    pub fn publish(&mut self, version: u32) {
+        self.give(TreasuryInput::Policy(signed_policy(&Policy { version, ..policy() })));
+    }
+
+    /// The next policy, with another chain in place of this one.
+    pub fn leave_chain(&mut self, version: u32) {
+        let other = ChainId::eip155(2);
+        let mut policy = Policy { version, ..policy() };
+        policy.chains = policy.chains.into_values().map(|entry| (other.clone(), entry)).collect();
+        policy.assets.values_mut().for_each(|entry| entry.asset.chain = other.clone());
+        self.give(TreasuryInput::Policy(signed_policy(&policy)));
+    }
+
     pub fn payment(&self, intent: IntentId) -> &Payment {
         match &self.state[&Key::Payment(wallet(), intent)] {
             Entity::Payment(payment) => payment,

@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use custos_domain::{Amount, ChainId, Digest, IntentId, TxHash, WalletId};
+use custos_domain::{Amount, ChainId, CommandId, Digest, IntentId, TxHash, WalletId};
+use custos_messages::treasury::SignRefusal;
 use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Row, Transaction};
 
@@ -17,7 +18,7 @@ use crate::settings::GuardUrl;
 use crate::transaction::SignedBytes;
 
 /// Raised with every change of the tables.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 /// One signer needs one connection at a time; a few more keep repeats from queueing behind a claim.
 const CONNECTIONS_MAX: u32 = 4;
 const ACQUIRE_WITHIN: Duration = Duration::from_secs(10);
@@ -31,7 +32,7 @@ const STATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS signing_state (
         schema_version BIGINT NOT NULL,
         policy_version BIGINT NOT NULL CHECK (policy_version >= 0)
     )";
-const TABLES: [&str; 5] = [
+const TABLES: [&str; 6] = [
     "CREATE TABLE IF NOT EXISTS signing_intents (
         intent BYTES PRIMARY KEY CHECK (length(intent) = 32),
         content BYTES NOT NULL CHECK (length(content) = 32),
@@ -56,6 +57,23 @@ const TABLES: [&str; 5] = [
         raw BYTES NOT NULL,
         running BYTES NOT NULL CHECK (length(running) = 32)
     )",
+    "CREATE TABLE IF NOT EXISTS signing_refusals (
+        command BYTES PRIMARY KEY CHECK (length(command) = 32),
+        reason BIGINT NOT NULL
+    )",
+];
+/// The reasons as they stand in `signing_refusals`, for ever.
+const REASONS: [(i64, SignRefusal); 10] = [
+    (1, SignRefusal::OutsideIntent),
+    (2, SignRefusal::OutsideEnvelope),
+    (3, SignRefusal::NotApproved),
+    (4, SignRefusal::PolicyRefused),
+    (5, SignRefusal::IntentTaken),
+    (6, SignRefusal::NonceTaken),
+    (7, SignRefusal::WeakReplacement),
+    (8, SignRefusal::Expired),
+    (9, SignRefusal::HouseRefused),
+    (10, SignRefusal::UnknownWallet),
 ];
 const STATE_ROW: &str =
     "INSERT INTO signing_state (id, schema_version, policy_version) VALUES (1, $1, 0) ON CONFLICT (id) DO NOTHING";
@@ -164,6 +182,22 @@ impl Guard for SqlGuard {
         Ok(highest)
     }
 
+    async fn refuse(
+        &self,
+        order: &CommandId,
+        attempt: &Digest,
+        reason: SignRefusal,
+        seen: &Mark,
+    ) -> Result<Verdict, WalletError> {
+        let mut transaction = self.alone(0).await?;
+        prove(&mut transaction, seen).await?;
+        let head = head(&mut transaction).await?;
+        match decided(&mut transaction, order, attempt).await? {
+            Some(outcome) => Ok(Verdict { outcome, head }),
+            None => record_refusal(transaction, order, reason, head).await,
+        }
+    }
+
     async fn claim<S>(&self, claim: &Claim, seen: &Mark, sign: S) -> Result<Verdict, WalletError>
     where
         S: FnOnce() -> Result<SignedBytes, WalletError> + Send,
@@ -171,12 +205,12 @@ impl Guard for SqlGuard {
         let mut transaction = self.alone(claim.policy_version).await?;
         prove(&mut transaction, seen).await?;
         let last = head(&mut transaction).await?;
-        if let Some(signed) = signed_before(&mut transaction, &claim.attempt).await? {
-            return Ok(Verdict { outcome: Outcome::Granted(Grant::Same, signed), head: last });
+        if let Some(outcome) = decided(&mut transaction, &claim.order, &claim.attempt).await? {
+            return Ok(Verdict { outcome, head: last });
         }
         let grant = match rule(claim, &known(&mut transaction, claim, &last).await?) {
             Ok(grant) => grant,
-            Err(reason) => return Ok(Verdict { outcome: Outcome::Refused(reason), head: last }),
+            Err(reason) => return record_refusal(transaction, &claim.order, reason, last).await,
         };
         if grant == Grant::Fresh {
             insert_intent(&mut transaction, claim).await?;
@@ -249,6 +283,39 @@ async fn signed_before(connection: &mut AnyConnection, attempt: &Digest) -> Resu
         None => Ok(None),
         Some(row) => Ok(Some(SignedBytes { tx: TxHash(fixed(&row, "tx")?), raw: bytes(&row, "raw")? })),
     }
+}
+
+/// What was decided before, by whichever signer.
+async fn decided(
+    connection: &mut AnyConnection,
+    order: &CommandId,
+    attempt: &Digest,
+) -> Result<Option<Outcome>, WalletError> {
+    if let Some(signed) = signed_before(connection, attempt).await? {
+        return Ok(Some(Outcome::Granted(Grant::Same, signed)));
+    }
+    let row = sqlx::query("SELECT reason FROM signing_refusals WHERE command = $1").bind(order.0.to_vec());
+    let Some(row) = row.fetch_optional(connection).await.map_err(failed("look for a refusal"))? else { return Ok(None) };
+    let code = integer(&row, "reason")?;
+    let reason = REASONS.iter().find(|(known, _)| *known == code).ok_or(malformed("reason"))?;
+    Ok(Some(Outcome::Refused(reason.1)))
+}
+
+async fn record_refusal(
+    mut transaction: Transaction<'_, Any>,
+    order: &CommandId,
+    reason: SignRefusal,
+    head: Mark,
+) -> Result<Verdict, WalletError> {
+    let (code, _) = REASONS.iter().find(|(_, known)| *known == reason).ok_or(malformed("reason"))?;
+    sqlx::query("INSERT INTO signing_refusals (command, reason) VALUES ($1, $2)")
+        .bind(order.0.to_vec())
+        .bind(*code)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed("record a refusal"))?;
+    transaction.commit().await.map_err(failed("commit"))?;
+    Ok(Verdict { outcome: Outcome::Refused(reason), head })
 }
 
 async fn known(connection: &mut AnyConnection, claim: &Claim, last: &Mark) -> Result<Known, WalletError> {

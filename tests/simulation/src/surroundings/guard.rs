@@ -9,7 +9,8 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use custos_domain::{Amount, ChainId, Digest, IntentId, WalletId};
+use custos_domain::{Amount, ChainId, CommandId, Digest, IntentId, WalletId};
+use custos_messages::treasury::SignRefusal;
 use custos_wallet::{
     Binding, Checkpoint, CheckpointStore, Claim, FirstLimit, Grant, Guard, Holder, Known, Mark, Outcome, SignedBytes,
     Verdict, Wallet, WalletError, Whose, rule,
@@ -39,6 +40,7 @@ struct Base {
     records: Vec<Record>,
     intents: BTreeMap<IntentId, Bound>,
     attempts: BTreeMap<Digest, usize>,
+    refused: BTreeMap<CommandId, SignRefusal>,
     policy_version: u32,
     chance: Chance,
     faults: GuardFaults,
@@ -86,6 +88,7 @@ impl GuardBase {
             records: Vec::new(),
             intents: BTreeMap::new(),
             attempts: BTreeMap::new(),
+            refused: BTreeMap::new(),
             policy_version: 0,
             chance,
             faults,
@@ -146,6 +149,20 @@ impl Base {
 
     fn recalled(&self, attempt: &Digest) -> Option<SignedBytes> {
         self.attempts.get(attempt).and_then(|place| self.records.get(*place)).map(|record| record.signed.clone())
+    }
+
+    /// What was decided before, by whichever signer.
+    fn decided(&self, order: &CommandId, attempt: &Digest) -> Option<Verdict> {
+        let signed = self.recalled(attempt).map(|signed| Outcome::Granted(Grant::Same, signed));
+        let outcome = signed.or_else(|| self.refused.get(order).copied().map(Outcome::Refused))?;
+        Some(Verdict { outcome, head: self.head() })
+    }
+
+    fn refuse(&mut self, order: CommandId, reason: SignRefusal) -> Verdict {
+        self.diary.note("guard", format_args!("refuses {order}: {reason:?}"));
+        self.diary.sometimes("the guard refuses a signature");
+        self.refused.insert(order, reason);
+        Verdict { outcome: Outcome::Refused(reason), head: self.head() }
     }
 
     fn known(&self, claim: &Claim) -> Known {
@@ -213,6 +230,22 @@ impl Guard for SimulatedGuard {
         Ok(base.policy_version)
     }
 
+    async fn refuse(
+        &self,
+        order: &CommandId,
+        attempt: &Digest,
+        reason: SignRefusal,
+        seen: &Mark,
+    ) -> Result<Verdict, WalletError> {
+        let mut base = self.base.lock();
+        base.refuses()?;
+        base.prove(seen)?;
+        Ok(match base.decided(order, attempt) {
+            Some(verdict) => verdict,
+            None => base.refuse(*order, reason),
+        })
+    }
+
     async fn claim<S>(&self, claim: &Claim, seen: &Mark, sign: S) -> Result<Verdict, WalletError>
     where
         S: FnOnce() -> Result<SignedBytes, WalletError> + Send,
@@ -221,17 +254,13 @@ impl Guard for SimulatedGuard {
         base.refuses()?;
         base.policy_version = base.policy_version.max(claim.policy_version);
         base.prove(seen)?;
-        if let Some(signed) = base.recalled(&claim.attempt) {
-            return Ok(Verdict { outcome: Outcome::Granted(Grant::Same, signed), head: base.head() });
+        if let Some(verdict) = base.decided(&claim.order, &claim.attempt) {
+            return Ok(verdict);
         }
         let grant = match rule(claim, &base.known(claim)) {
             Ok(grant) => grant,
             Err(_) if self.without == Some(Defence::Guard) => Grant::Fresh,
-            Err(reason) => {
-                base.diary.note("guard", format_args!("refuses {} at nonce {}: {reason:?}", claim.intent, claim.nonce));
-                base.diary.sometimes("the guard refuses a signature");
-                return Ok(Verdict { outcome: Outcome::Refused(reason), head: base.head() });
-            }
+            Err(reason) => return Ok(base.refuse(claim.order, reason)),
         };
         let signed = sign()?;
         base.record(claim, &signed);
