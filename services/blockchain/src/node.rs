@@ -287,7 +287,7 @@ impl Node {
         let request = json!([{ "from": call.from, "to": call.to, "value": call.value, "input": call.data }]);
         match self.ask::<U64>("eth_estimateGas", request).await {
             Ok(gas) => Ok(Some(gas.to())),
-            Err(BlockchainError::Refused { code, message, .. }) if reverts(code, &message) => Ok(None),
+            Err(BlockchainError::Refused { code, message, .. }) if fails(code, &message) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -310,7 +310,50 @@ fn reverts(code: i64, message: &str) -> bool {
     code == REVERTED || message.to_ascii_lowercase().contains("execution reverted")
 }
 
+/// Whether the node says of a call that it cannot succeed, by whatever it ends: a contract may end a call otherwise than by a revert,
+/// and nodes tell each of these in words.
+fn fails(code: i64, message: &str) -> bool {
+    const WORDS: [&str; 9] = [
+        "gas required exceeds",
+        "out of gas",
+        "outofgas",
+        "intrinsic gas",
+        "invalid opcode",
+        "invalid jump",
+        "stack underflow",
+        "write protection",
+        "always failing transaction",
+    ];
+    let text = message.to_ascii_lowercase();
+    reverts(code, message) || WORDS.iter().any(|words| text.contains(words))
+}
+
 fn no_such_method(code: i64, message: &str) -> bool {
     let text = message.to_ascii_lowercase();
     code == NO_SUCH_METHOD || text.contains("does not exist/is not available") || text.contains("method not found")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_cannot_succeed_is_told_from_a_node_that_cannot_answer() {
+        for (code, message, expected) in [
+            (3, "anything", true),
+            (-32_000, "execution reverted: paused", true),
+            (-32_000, "gas required exceeds allowance (30000000)", true),
+            (-32_003, "Out of gas: gas required exceeds allowance: 30000000", true),
+            (-32_003, "EVM error OutOfGas", true),
+            (-32_000, "invalid opcode: INVALID", true),
+            (-32_000, "invalid jump destination", true),
+            (-32_015, "VM execution error: stack underflow", true),
+            (-32_000, "header not found", false),
+            (-32_000, "missing trie node", false),
+            (-32_005, "request limit exceeded", false),
+            (-32_603, "internal error", false),
+        ] {
+            assert_eq!(fails(code, message), expected, "{code} {message}");
+        }
+    }
 }

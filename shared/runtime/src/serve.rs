@@ -1,7 +1,8 @@
 //! Runs a stateless service: consume its commands in a group, answer, acknowledge.
 //!
 //! Invariants: a command is acknowledged only after its replies are durable; a record that cannot be read or is not authentic is
-//! put aside with its reason before it is acknowledged; a command that has to wait is tried again, with a pause that grows to a bound.
+//! put aside with its reason before it is acknowledged; a command that has to wait is tried again, with a pause that grows to a bound,
+//! and let go after a while without an answer, so that no command holds up the others for ever: whoever waits asks again.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::pin::Pin;
@@ -72,6 +73,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const MOST: usize = 256;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long a command is tried again. Commands taken with it are acknowledged together, and none is taken before.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs `service` on the calling thread until `stop` is raised.
 ///
@@ -253,7 +256,7 @@ async fn answer<S: Service>(
 where
     S::Command: Clone,
 {
-    let mut pause = FIRST_PAUSE;
+    let (mut pause, begun) = (FIRST_PAUSE, settings.clock.now());
     while !stop.load(Ordering::Acquire) {
         match service.handle(command.clone()).await {
             Ok(replies) => {
@@ -264,6 +267,11 @@ where
             Err(Setback::Halt(source)) => return Err(ServeStop::Halted { service: S::NAME, source }),
             Err(Setback::Retry(source)) => {
                 settings.metrics.set_back(S::NAME);
+                if settings.clock.since(begun) >= PATIENCE {
+                    tracing::error!(service = S::NAME, error = %chain(&*source), "let go without an answer: it will be asked again");
+                    settings.metrics.dropped(S::NAME, "given-up", 1);
+                    return Ok(Some(Vec::new()));
+                }
                 tracing::warn!(service = S::NAME, error = %chain(&*source), "to be tried again");
                 settings.clock.sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);

@@ -8,7 +8,8 @@ use custos_messages::{Mail, Message, Source, Topic};
 ///
 /// # Laws
 /// `handle` may run any number of times for one command, also at the same time in two processes; each run gives the same
-/// reply or a reply that its receiver drops as a repeat. The command is acknowledged after the replies are durable.
+/// reply or a reply that its receiver drops as a repeat. The command is acknowledged after the replies are durable, or, if it could not
+/// be dealt with for a while, without any: so whoever asks asks again until there is an answer.
 pub trait Service: Send + Sync + 'static {
     /// What it is asked.
     type Command: Message + std::fmt::Debug + Send;

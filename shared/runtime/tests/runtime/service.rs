@@ -3,12 +3,13 @@
 use std::io::Error;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
-use custos_domain::{CommandId, Digest};
+use custos_domain::{CommandId, Digest, Timestamp};
 use custos_messages::accounts::{AccountsInput, Finding, Screened};
 use custos_messages::compliance::{Direction, Party, Screen};
 use custos_messages::{Headers, Mail, Postmark, Source, Topic};
-use custos_runtime::pace::Clock;
+use custos_runtime::pace::{Clock, Time};
 use custos_runtime::serve::{ServeSettings, ServeStop, Work, run_service};
 use custos_runtime::service::{Service, Setback};
 use tokio::runtime::Runtime;
@@ -31,6 +32,8 @@ struct Screener {
 
 /// Fails the first two times, and until the replies to three others are durable.
 const FLAKY: u32 = 100;
+/// Has to wait for ever.
+const HOPELESS: u32 = 150;
 /// Never succeeds.
 const BROKEN: u32 = 200;
 /// Waits for [`OPENER`].
@@ -60,6 +63,7 @@ impl Service for Screener {
                 }
                 assert_eq!(self.replied(), 3, "the others' replies did not wait for this one");
             }
+            HOPELESS => return Err(Setback::retry(Error::other("never"))),
             BROKEN => return Err(Setback::halt(Error::other("broken"))),
             SLOW => self.gate.notified().await,
             OPENER => self.gate.notify_one(),
@@ -161,6 +165,32 @@ fn a_command_that_has_to_wait_is_tried_again_and_holds_back_no_other() {
     assert_eq!(replies(&stage), 4);
     assert_eq!(running.service.handled.lock().unwrap().last(), Some(&FLAKY));
     assert!(running.service.tries.load(Ordering::SeqCst) >= 3);
+}
+
+/// A time in which a second lasts a millisecond.
+struct Fast(Instant);
+
+impl Time for Fast {
+    fn now(&self) -> Instant {
+        self.0 + self.0.elapsed() * 1_000
+    }
+
+    fn date(&self) -> Timestamp {
+        Clock::HOST.date()
+    }
+}
+
+#[test]
+fn a_command_that_can_never_be_dealt_with_is_let_go_and_the_next_ones_are_taken() {
+    let stage = Stage::new();
+    [HOPELESS, 1].into_iter().for_each(|number| ask(&stage, 0, number));
+    let mut running = running(&stage);
+    running.settings.clock = Clock::of(Arc::new(Fast(Instant::now())));
+    running.until(&stage, 1).unwrap();
+    assert_eq!(replies(&stage), 1);
+    assert_eq!(stage.faults.trace().last().unwrap(), "acknowledge 1");
+    let counted = "custos_dropped_total{part=\"screener\",code=\"given-up\"} 1";
+    assert!(stage.metrics.text().contains(counted), "{}", stage.metrics.text());
 }
 
 #[test]
