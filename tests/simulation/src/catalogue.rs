@@ -8,6 +8,7 @@ pub const CATALOGUE: &[&str] = &[
     "a broker's disk is slow",
     "a checkpoint is damaged",
     "a credited deposit is reversed",
+    "a debt is settled",
     "a deposit is quarantined",
     "a deposit leaves the chain before it is credited",
     "a forged order reaches the signer",
@@ -51,6 +52,7 @@ pub const CATALOGUE: &[&str] = &[
     "the bank repeats a request with its key",
     "the guard refuses a signature",
     "the house pays for a nonce",
+    "the policy changes",
 ];
 
 /// The cases of the catalogue that were never met.

@@ -21,6 +21,8 @@ const OUTSIDE: u64 = 6;
 const LONG: u64 = 3;
 /// In one in so many the release changes.
 const ROLLING: u64 = 6;
+/// In one in so many of those with a chain the policy changes.
+const NEXT_POLICY: u64 = 3;
 
 /// What a world is made of, and what goes wrong in it.
 #[derive(Clone, Debug)]
@@ -91,6 +93,8 @@ pub struct Around {
     pub guard: GuardFaults,
     /// One order in so many is forged; none if zero.
     pub forged: u64,
+    /// Whether the next policy comes into force while all goes on.
+    pub next_policy: bool,
     /// A defence that is taken away.
     pub without: Option<house::Defence>,
 }
@@ -110,7 +114,8 @@ impl Around {
             if chance.coin() { rate } else { 0 }
         };
         let guard = GuardFaults { refused: rate(5, 40), unanswered: rate(5, 40) };
-        Self { chain, guard, forged: rate(2, 6), without: None }
+        let forged = rate(2, 6);
+        Self { chain, guard, forged, next_policy: chance.fork("policy").once_in(NEXT_POLICY), without: None }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::oracle::{Compacted, LogOracle, Torn};
 use crate::people::{Known, Outsiders, People};
 use crate::process::Process;
 use crate::profile::Profile;
-use crate::release::Operator;
+use crate::release::{Changes, Operator};
 use crate::surroundings::facts::SharedFacts;
 use crate::surroundings::house::House;
 use crate::surroundings::outside::Outside;
@@ -135,6 +135,8 @@ fn build(profile: &Profile, cluster: &Arc<SimulatedCluster>, diary: &Diary) -> a
         Some(house) => house.signed.clone(),
         None => custos_policy::Policy { partitions, ..policy() }.sign(&policy_root())?,
     };
+    let changes = |house: &&House| profile.outside.is_some_and(|outside| outside.next_policy) && house.without.is_none();
+    let next_policy = house.as_ref().filter(changes).map(House::next_policy);
     provision(cluster, &keyring, &rules, partitions)?;
     let folder = tempfile::Builder::new().prefix("custos-simulation-").tempdir_in(place())?;
     let facts = SharedFacts::default();
@@ -174,10 +176,11 @@ fn build(profile: &Profile, cluster: &Arc<SimulatedCluster>, diary: &Diary) -> a
     let torn = if profile.defences == Defences::ALL { Torn::Never } else { Torn::Perhaps };
     let auditor = LogOracle::new(Arc::clone(cluster), Arc::clone(&keyring), partitions, (compacted, torn), diary.clone());
     let auditor = world.seat(auditor);
-    let operator = profile.rolling.then(|| {
-        let hosts = orchestrators.iter().map(|process| process.lock().installed()).collect();
+    let hosts = || orchestrators.iter().map(|process| process.lock().installed()).collect();
+    let changes = Changes { hosts: profile.rolling.then(hosts), policy: next_policy };
+    let operator = (changes.hosts.is_some() || changes.policy.is_some()).then(|| {
         let (clock, chance) = (WorldClock::new(Arc::clone(cluster)), streams.workload.fork("operator"));
-        world.seat(Operator::new(diary.clone(), clock, log(), chance, hosts))
+        world.seat(Operator::new(diary.clone(), clock, log(), chance, changes))
     });
     Ok(Built { world, orchestrators, services, people, auditor, operator, facts, _folder: Some(folder) })
 }

@@ -38,6 +38,16 @@ use crate::surroundings::house::House;
 /// Commands that a service deals with at the same time.
 const PARALLEL: usize = 16;
 
+/// The policy, as an input of `machine`.
+#[must_use]
+pub fn policy_for(machine: Kind, policy: &SignedPolicy) -> Mail {
+    match machine {
+        Kind::Accounts => Mail::Accounts(AccountsInput::Policy(policy.clone())),
+        Kind::Treasury => Mail::Treasury(TreasuryInput::Policy(policy.clone())),
+        Kind::Chain => Mail::Chain(ChainInput::Policy(policy.clone())),
+    }
+}
+
 /// Makes topics and shards, and publishes the policy.
 ///
 /// # Errors
@@ -52,11 +62,7 @@ pub fn provision(
     journal.provision(&Provision { partitions, gateways: 1, replication: 1 })?;
     let appender = journal.appender()?;
     for machine in Kind::ALL {
-        let mail = match machine {
-            Kind::Accounts => Mail::Accounts(AccountsInput::Policy(policy.clone())),
-            Kind::Treasury => Mail::Treasury(TreasuryInput::Policy(policy.clone())),
-            Kind::Chain => Mail::Chain(ChainInput::Policy(policy.clone())),
-        };
+        let mail = policy_for(machine, policy);
         for partition in 0..partitions {
             let mut log = journal.acquire(machine, partition)?;
             provision_shard(ShardName { machine, partition }, &mut *log)

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use custos_domain::{AccountId, AssetId, EthAddress, IntentDigest, SagaId, TxHash};
 use custos_messages::accounts::Deposit;
-use custos_messages::events::{ClientBook, Ending, Event, EventBody, JournalEntry, LedgerAccount, Request, Side};
+use custos_messages::events::{
+    ClientBook, Ending, EntryReason, Event, EventBody, HouseBook, JournalEntry, LedgerAccount, Request, Side,
+};
 
 /// A saga as its events tell it.
 #[derive(Clone, Debug, Default)]
@@ -68,6 +70,8 @@ pub struct Facts {
     pub deposits: BTreeMap<(TxHash, u32), Arrived>,
     /// Every book, debits positive.
     pub books: BTreeMap<(LedgerAccount, AssetId), i128>,
+    /// What reversals could not take back from a client and nothing has settled yet.
+    pub owed: BTreeMap<(AccountId, AssetId), i128>,
 }
 
 /// Facts that several look at. Clones are the same.
@@ -125,7 +129,7 @@ impl Facts {
             }
             EventBody::DepositQuarantined(deposit) => self.deposit(deposit, Standing::Quarantined),
             EventBody::DepositReversed(deposit) => self.deposit(deposit, Standing::Reversed),
-            EventBody::Posted(entry) => return self.post(*saga, entry),
+            EventBody::Posted(entry) => return self.post(*account, *saga, entry),
             _ => {}
         }
         Ok(())
@@ -151,7 +155,9 @@ impl Facts {
         self.deposits.insert((deposit.tx, deposit.index), Arrived { deposit: deposit.clone(), standing });
     }
 
-    fn post(&mut self, saga: Option<SagaId>, entry: &JournalEntry) -> Result<(), String> {
+    fn post(&mut self, account: AccountId, saga: Option<SagaId>, entry: &JournalEntry) -> Result<(), String> {
+        // An old debt is settled out of what an operation gave back: that is no movement of the operation's.
+        let saga = saga.filter(|_| entry.reason != EntryReason::ShortageCollected);
         let mut sums: BTreeMap<AssetId, i128> = BTreeMap::new();
         for leg in &entry.legs {
             let units =
@@ -170,6 +176,7 @@ impl Facts {
         if sums.values().any(|sum| *sum != 0) {
             return Err(format!("an entry that is not zero: {entry:?}"));
         }
+        self.owe(account, entry)?;
         for leg in &entry.legs {
             let overdrawn = self.books.get(&(leg.ledger.clone(), leg.asset.clone())).is_some_and(|net| *net > 0);
             // What a client may spend or has in hold is never below nothing, except that a reversal takes back what may be spent already.
@@ -178,6 +185,31 @@ impl Facts {
             }
         }
         Ok(())
+    }
+
+    /// A reversal leaves a debt, and no more is collected than was owed.
+    fn owe(&mut self, account: AccountId, entry: &JournalEntry) -> Result<(), String> {
+        if !matches!(entry.reason, EntryReason::DepositReversed | EntryReason::ShortageCollected) {
+            return Ok(());
+        }
+        let suspense = |ledger: &LedgerAccount| matches!(ledger, LedgerAccount::House { book: HouseBook::Suspense, .. });
+        for leg in entry.legs.iter().filter(|leg| suspense(&leg.ledger)) {
+            let units = i128::try_from(leg.amount.base_units()).unwrap_or(i128::MAX);
+            let owed = self.owed.entry((account, leg.asset.clone())).or_default();
+            add(owed, if leg.side == Side::Debit { units } else { units.saturating_neg() });
+            if *owed < 0 {
+                return Err(format!("more is collected from {account} than it owed: {entry:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Who owes the house and may spend at the same time: none, for a debt is settled before anything may be spent.
+    #[must_use]
+    pub fn spendthrifts(&self) -> Vec<String> {
+        let owing = self.owed.iter().filter(|(_, owed)| **owed > 0);
+        let spends = owing.filter(|((account, asset), _)| self.available(*account, asset) > 0);
+        spends.map(|((account, asset), owed)| format!("{account} owes {owed} {asset} and has some available")).collect()
     }
 
     /// What an account may spend, in base units.

@@ -104,6 +104,16 @@ impl House {
         Self { policy: rules, signed, keys, without }
     }
 
+    /// The policy after the one in force: another version of the same.
+    ///
+    /// # Panics
+    /// It is not fit to be in force.
+    #[must_use]
+    pub fn next_policy(&self) -> SignedPolicy {
+        let next = Policy { version: self.policy.version.saturating_add(1), ..self.policy.clone() };
+        next.sign(&policy_root()).expect("a policy that is fit to be in force")
+    }
+
     /// The hot address.
     #[must_use]
     pub fn hot(&self) -> EthAddress {

@@ -218,6 +218,9 @@ impl MoneyOracle {
 
     /// A hold that is given back while a signature exists needs proof that the nonce was used otherwise, and that is final.
     fn posted(&self, saga: SagaId, entry: &JournalEntry) {
+        if entry.reason == EntryReason::ShortageCollected {
+            self.diary.sometimes("a debt is settled");
+        }
         if entry.reason != EntryReason::Release {
             return;
         }
@@ -394,6 +397,9 @@ impl MoneyOracle {
 
     fn deposits_are_the_chain(&self) {
         let facts = self.facts.lock();
+        for spendthrift in facts.spendthrifts() {
+            self.diary.violation(format!("at rest {spendthrift}"));
+        }
         let network = self.network.lock();
         let here: BTreeMap<[u8; 32], u64> = network
             .canonical()
