@@ -192,10 +192,12 @@ pub(crate) fn heard(desk: &mut Desk<'_>, fact: &DepositFact) {
     if !house && desk.account(&fact.account).is_none() {
         return desk.drop_input("unknown-account");
     }
-    if fact.deposit.amount.is_zero() || !policy.assets.contains_key(&fact.deposit.asset) {
+    let record = record_of(desk, &key_of(&fact.deposit));
+    // What is in the books is heard of to its end, whatever the policy lists by then.
+    let listed = record.is_some() || policy.assets.contains_key(&fact.deposit.asset);
+    if fact.deposit.amount.is_zero() || !listed {
         return desk.drop_input("not-a-deposit");
     }
-    let record = record_of(desk, &key_of(&fact.deposit));
     match (record, fact.news) {
         (None, DepositNews::Unseen) => desk.drop_input("unseen-before-seen"),
         (None, DepositNews::Seen | DepositNews::Final) => begin(desk, fact, house, None),

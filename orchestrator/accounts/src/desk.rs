@@ -172,6 +172,14 @@ impl<'a> Desk<'a> {
         Ok(())
     }
 
+    /// Whether entries of these legs, made one after the other, would all be made.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub(crate) fn fits(&self, account: &AccountId, legs: Legs) -> Result<(), LedgerError> {
+        Lines::after(&legs.legs, account, self.account(account), self.house(), self.context.partition).map(drop)
+    }
+
     /// The house stands in for what a reversal could not take back; here it is made good.
     fn collect(&mut self, account: &AccountId, asset: &AssetId) {
         let Balances { available, owed, .. } = self.balances(account, asset);

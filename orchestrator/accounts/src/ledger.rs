@@ -195,6 +195,12 @@ impl Legs {
         self.house_leg(book, asset, amount, Side::Credit)
     }
 
+    /// These legs and then those.
+    pub(crate) fn and(mut self, others: &Self) -> Self {
+        self.legs.extend_from_slice(&others.legs);
+        self
+    }
+
     /// The asset of which the client has more available after it. No entry gives a client more of two.
     pub(crate) fn made_available(&self) -> Option<AssetId> {
         let more = |leg: &&Leg| {

@@ -10,6 +10,7 @@ use custos_messages::accounts::{Decision, Inclusion, PaymentNews, Verdict};
 use custos_messages::compliance::{Direction, Party, Screen};
 use custos_messages::events::{ClientBook, EntryReason, EventBody, HouseBook, Refusal};
 use custos_messages::treasury::{TakePayment, TreasuryInput};
+use custos_policy::{approved as approved_by, verify_decision};
 use custos_saga::{Ask, Judged, Ran, Saga};
 
 use crate::cases::{APPROVAL_WAIT, Answer, Question, SCREENING_WAIT, UNNAMED};
@@ -140,11 +141,15 @@ fn ask_approval(desk: &mut Desk<'_>, it: &mut Withdrawal) -> Ask<Question, Refus
 
 fn approved(desk: &mut Desk<'_>, it: &mut Withdrawal, answer: &Answer) -> Judged<Refusal> {
     let Answer::Decided(decision) = answer else { return Judged::NotMine("not-awaited") };
+    let Some(in_force) = desk.policy() else { return Judged::NotMine("no-policy") };
+    let (policy, digest) = (&in_force.policy, it.intent.digest());
     let same = |known: &Decision| known.officer == decision.officer && known.verdict == decision.verdict;
-    if it.approvals.iter().any(same) {
+    if it.approvals.iter().any(|known| same(known) && verify_decision(policy, known, &digest).is_ok()) {
         return Judged::NotMine("repeat");
     }
-    let policy_version = desk.policy().map_or(0, |in_force| in_force.policy.version);
+    // An earlier one under a key that the policy no longer has would count with nobody.
+    it.approvals.retain(|known| !same(known));
+    let policy_version = policy.version;
     let body = EventBody::Decided {
         officer: decision.officer.clone(),
         verdict: decision.verdict,
@@ -155,7 +160,8 @@ fn approved(desk: &mut Desk<'_>, it: &mut Withdrawal, answer: &Answer) -> Judged
     it.approvals.push(decision.clone());
     match decision.verdict {
         Verdict::Reject => Judged::Refused(Refusal::Rejected),
-        Verdict::Approve if u32::try_from(it.approvals.len()).is_ok_and(|given| given >= it.quorum) => Judged::Done,
+        // By the policy in force, as the signer will judge: who is no officer any more does not count.
+        Verdict::Approve if approved_by(policy, &it.intent, &it.approvals).is_ok() => Judged::Done,
         Verdict::Approve => Judged::Wait,
     }
 }
@@ -240,8 +246,9 @@ fn book(desk: &mut Desk<'_>, it: &mut Withdrawal, now: Option<&Inclusion>) -> Re
     if it.seen.as_ref() == now {
         return Ok(());
     }
-    if let Some(before) = it.seen.take() {
+    if let Some(before) = it.seen.clone() {
         enter(desk, it, &before, Way::Back)?;
+        it.seen = None;
         desk.tell(&it.account, EventBody::PaymentUnseen(before));
     }
     if let Some(now) = now {
@@ -285,6 +292,7 @@ fn enter(desk: &mut Desk<'_>, it: &Withdrawal, inclusion: &Inclusion, way: Way) 
     let paid = move_out(desk.legs(&it.account), HouseBook::InFlight, (asset, left), way);
     let burnt = move_out(desk.legs(&it.account), HouseBook::Gas, (gas, house_gas), way);
     let reason = if way == Way::Out { EntryReason::PaymentSeen } else { EntryReason::PaymentUnseen };
+    desk.fits(&it.account, paid.clone().and(&burnt))?;
     desk.post(&it.account, reason, block.clone(), paid)?;
     desk.post(&it.account, EntryReason::HouseGas, block, burnt)
 }

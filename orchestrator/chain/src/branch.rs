@@ -103,7 +103,8 @@ impl Work<'_, '_> {
         };
         let mut told = Block { transfers: Default::default(), spends: Default::default(), ..block.clone() };
         for (id, transfer) in &mut block.transfers {
-            let needed = rules.confirmations.get(&transfer.asset).copied().unwrap_or(u64::MAX);
+            // An asset that the policy lists no more: what is known of it still comes to its end, as slowly as anything.
+            let needed = rules.confirmations.get(&transfer.asset).copied().unwrap_or(rules.deepest);
             if due(needed, transfer.said, transfer.disputed, &transfer.witnesses) {
                 transfer.said = said;
                 told.transfers.insert(*id, transfer.clone());

@@ -178,7 +178,8 @@ impl Work<'_, '_> {
         let (rules, chain) = (&self.rules, self.tree.chain.clone());
         let Some(Entity::Block(block)) = self.state.get_mut(&Key::Block(chain, report.block)) else { return false };
         for seen in &report.transfers {
-            if seen.amount.is_zero() || !rules.confirmations.contains_key(&seen.asset) {
+            let known = block.transfers.contains_key(&(seen.tx, seen.index));
+            if seen.amount.is_zero() || !(known || rules.confirmations.contains_key(&seen.asset)) {
                 ignored = ignored.saturating_add(1);
                 continue;
             }

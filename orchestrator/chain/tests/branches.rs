@@ -253,6 +253,22 @@ fn a_policy_is_adopted_once_and_versions_only_rise() {
 }
 
 #[test]
+fn what_is_known_of_an_asset_that_the_policy_lists_no_more_comes_to_its_end() {
+    let mut shard = Shard::new(policy(&["a", "b"], 2, 2, 9));
+    let paid = with(empty("a", at(1, 0), at(0, 0)), 1, "USDX");
+    assert_eq!(facts(&shard.report(&paid)), ["seen 1@1"]);
+    let mut next = policy(&["a", "b"], 2, 2, 9);
+    next.version = 2;
+    next.assets.remove(&asset("USDX"));
+    assert_eq!(shard.give(ChainInput::Policy(signed(&next))).dropped, None);
+    shard.report(&with(empty("b", at(1, 0), at(0, 0)), 1, "USDX"));
+    shard.report(&empty("a", at(2, 0), at(1, 0)));
+    assert_eq!(facts(&shard.report(&empty("b", at(2, 0), at(1, 0)))), ["final 1@1"]);
+    let later = with(empty("a", at(3, 0), at(2, 0)), 2, "USDX");
+    assert_eq!(facts(&shard.report(&later)), [""; 0], "a new one is not heard of");
+}
+
+#[test]
 fn records_survive_their_bytes_and_garbage_is_an_error() {
     let mut shard = Shard::new(policy(&["a", "b"], 2, 2, 9));
     trunk(&mut shard, "a", 5);

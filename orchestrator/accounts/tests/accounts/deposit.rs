@@ -184,6 +184,21 @@ fn what_is_owed_is_collected_from_any_other_deposit() {
 }
 
 #[test]
+fn a_deposit_of_an_asset_that_the_policy_lists_no_more_is_still_reversed() {
+    let mut bank = Bank::open();
+    bank.deposit("ann", "TUSD", kit::tusd("2"), "salary");
+    let mut next = kit::policy();
+    next.version = 2;
+    next.assets.remove(&kit::asset("TUSD"));
+    bank.tell(AccountsInput::Policy(signed(&next)));
+    let paid = arrival("ann", "TUSD", kit::tusd("2"), "salary", kit::block("main", 100));
+    assert_eq!(story(&bank.tell(deposit(&paid, DepositNews::Unseen)))[1], "DepositReversed");
+    assert_eq!(bank.balances("ann", "TUSD").available, Amount::ZERO);
+    let other = arrival("ann", "TUSD", kit::tusd("2"), "gift", kit::block("main", 100));
+    assert_eq!(story(&bank.tell(deposit(&other, DepositNews::Seen))), ["dropped not-a-deposit"]);
+}
+
+#[test]
 fn a_deposit_in_a_new_block_replaces_the_old_one_even_if_nobody_said_that_it_left() {
     let mut bank = Bank::open();
     bank.tell(deposit(&main_block(), DepositNews::Seen));

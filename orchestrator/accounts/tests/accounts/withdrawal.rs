@@ -80,18 +80,24 @@ fn a_small_withdrawal_is_held_screened_paid_and_settled() {
     assert!(bank.timers.is_empty());
 }
 
+/// What the one withdrawal there is pays.
+fn intent_of(bank: &Bank) -> custos_domain::Intent {
+    let saga = |entity: &custos_accounts::state::Entity| match entity {
+        custos_accounts::state::Entity::Saga(record) => Some(record.case.clone()),
+        _ => None,
+    };
+    match bank.state.values().find_map(saga) {
+        Some(custos_accounts::state::Case::Withdrawal(case)) => case.intent,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn a_large_withdrawal_waits_for_two_officers_and_is_screened_again() {
     let mut bank = Bank::funded();
     bank.tell(withdraw("ann", "w1", "ETH", kit::ether("6")));
     assert_eq!(story(&bank.clear())[2..], ["ApprovalAsked", "approve asked", "disarm", "arm"]);
-    let intent = match bank.state.values().find_map(|entity| match entity {
-        custos_accounts::state::Entity::Saga(record) => Some(record.case.clone()),
-        _ => None,
-    }) {
-        Some(custos_accounts::state::Case::Withdrawal(case)) => case.intent,
-        other => panic!("{other:?}"),
-    };
+    let intent = intent_of(&bank);
     let decide = |officer, verdict| AccountsInput::Decide(kit::decision(id(), &intent, officer, verdict));
     let anna = decide("anna", Verdict::Approve);
     assert_eq!(story(&bank.tell(anna.clone())), ["anna Approve", "reply accepted"]);
@@ -114,6 +120,28 @@ fn a_large_withdrawal_waits_for_two_officers_and_is_screened_again() {
     assert!(story(&bank.clear()).contains(&"> pay 6000000000000000000 ETH, 2 approvals".to_owned()));
     let late = decide("cora", Verdict::Reject);
     assert_eq!(story(&bank.tell(late)), ["reply NothingToDecide"]);
+}
+
+#[test]
+fn an_approval_under_a_key_that_the_policy_no_longer_has_does_not_count_and_can_be_given_anew() {
+    let mut bank = Bank::funded();
+    bank.tell(withdraw("ann", "w1", "ETH", kit::ether("6")));
+    bank.clear();
+    let intent = intent_of(&bank);
+    let decide = |officer| AccountsInput::Decide(kit::decision(id(), &intent, officer, Verdict::Approve));
+    bank.tell(decide("anna"));
+    // Anna's key is changed: by chance it is the one that dora has.
+    let mut next = kit::policy();
+    next.version = 2;
+    let key = kit::officer_key("dora").verifying_key().to_bytes();
+    next.officers.insert(custos_domain::OfficerId::new("anna").unwrap(), key);
+    bank.tell(AccountsInput::Policy(signed(&next)));
+    let told = story(&bank.tell(decide("bert")));
+    assert_eq!(told, ["bert Approve", "reply accepted"], "the signer would not count anna's");
+    let AccountsInput::Decide(mut anew) = decide("dora") else { panic!() };
+    anew.officer = custos_domain::OfficerId::new("anna").unwrap();
+    let told = story(&bank.tell(AccountsInput::Decide(anew)));
+    assert_eq!(told[..2], ["anna Approve", "approve done"]);
 }
 
 #[test]
