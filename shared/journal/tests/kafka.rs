@@ -3,6 +3,8 @@
 #![expect(clippy::print_stdout, reason = "the names of the checks that passed are what a reader of the test's output wants")]
 
 use std::error::Error;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,6 +44,7 @@ const RULES: &[(&str, Rule)] = &[
     ("topics that differ are named", differences_are_named),
     ("a partition that is not there is not waited for", what_is_not_there_is_not_waited_for),
     ("a reader never falls back to another offset", reader_never_falls_back),
+    ("a header whose name is no text ends no reader", name_that_is_no_text_ends_no_reader),
     ("what a member notes becomes the offset of its group", notes_become_offsets),
     ("a broker that was killed loses nothing", killed_broker_loses_nothing),
     // Last: it takes the settings of a topic away.
@@ -349,6 +352,76 @@ fn reader_never_falls_back(kafka: &mut Kafka) -> Outcome {
     assert_eq!(entries.first().map(|entry| entry.offset), Some(next));
     assert_eq!(shard.position(), next + 1);
     Ok(())
+}
+
+/// What no client library writes, a stranger with a socket does.
+fn name_that_is_no_text_ends_no_reader(kafka: &mut Kafka) -> Outcome {
+    let journal = journal(kafka)?;
+    let (_, next) = journal.bounds(INBOX, 1)?;
+    write_raw(kafka, INBOX.name(), 1, b"stranger", b"\xff\xfe")?;
+    journal.appender()?.append(INBOX, 1, record("after it"))?;
+    let (mut alone, mut group) =
+        (journal.read(INBOX, 1, Start::At(next))?, journal.consume(INBOX, "names that are no text")?);
+    for feed in [&mut alone, &mut group] {
+        let (mut found, until) = (Vec::new(), Instant::now() + PATIENCE);
+        while !found.iter().any(|entry: &custos_journal::Entry| entry.record.key == b"after it") {
+            found.extend(feed.poll(100, Duration::from_millis(100))?.into_iter().filter(|entry| entry.partition == 1));
+            if Instant::now() > until {
+                return Err("what stands after it does not arrive".into());
+            }
+        }
+        let stranger =
+            found.iter().find(|entry| entry.record.key == b"stranger").ok_or("the stranger's record is missing")?;
+        if !stranger.record.headers.is_empty() || stranger.record.value.as_deref() != Some(b"value") {
+            return Err(format!("it reads {:?}", stranger.record).into());
+        }
+    }
+    Ok(())
+}
+
+/// Writes a record with one header by Kafka's own protocol: Produce version 3, record batch version 2.
+fn write_raw(kafka: &Kafka, topic: &str, partition: i32, key: &[u8], header: &[u8]) -> Outcome {
+    // Lengths below 64, zigzag.
+    let short = |length: usize| u8::try_from(length << 1);
+    let sized = |bytes: &[u8]| Ok::<_, std::num::TryFromIntError>([&[short(bytes.len())?], bytes].concat());
+    let record = [&[0, 0, 0], &*sized(key)?, &*sized(b"value")?, &[short(1)?], &*sized(header)?, &*sized(b"")?].concat();
+    // Attributes, last offset delta, both times, producer, epoch and sequence of none, and one record.
+    let (zero, none) = (0_i64.to_be_bytes(), (-1_i64).to_be_bytes());
+    let fields: [&[u8]; 8] = [&[0, 0], &[0; 4], &zero, &zero, &none, &[0xff; 2], &[0xff; 4], &1_i32.to_be_bytes()];
+    let body = [&fields.concat()[..], &sized(&record)?].concat();
+    let checked = [&(-1_i32).to_be_bytes()[..], &[2], &crc32c(&body).to_be_bytes(), &body].concat();
+    let batch = [&zero[..], &i32::try_from(checked.len())?.to_be_bytes(), &checked].concat();
+    let text = |text: &str| {
+        Ok::<_, std::num::TryFromIntError>([&i16::try_from(text.len())?.to_be_bytes(), text.as_bytes()].concat())
+    };
+    let head =
+        [&[0, 0, 0, 3, 0, 0, 0, 7], &text("raw")?[..], &[0xff, 0xff], &(-1_i16).to_be_bytes(), &10_000_i32.to_be_bytes()];
+    let place: [&[u8]; 6] = [
+        &1_i32.to_be_bytes(),
+        &text(topic)?,
+        &1_i32.to_be_bytes(),
+        &partition.to_be_bytes(),
+        &i32::try_from(batch.len())?.to_be_bytes(),
+        &batch,
+    ];
+    let request = [head.concat(), place.concat()].concat();
+    let mut stream = TcpStream::connect(kafka.bootstrap())?;
+    stream.write_all(&[&i32::try_from(request.len())?.to_be_bytes()[..], &request].concat())?;
+    let mut size = [0; 4];
+    stream.read_exact(&mut size)?;
+    let mut answer = vec![0; usize::try_from(i32::from_be_bytes(size))?];
+    stream.read_exact(&mut answer)?;
+    // Correlation, one topic, its name, one partition, its number: then the error's code.
+    let code =
+        answer.get(4 + 4 + 2 + topic.len() + 4 + 4..).and_then(|rest| rest.first_chunk::<2>()).ok_or("a short answer")?;
+    if *code == [0, 0] { Ok(()) } else { Err(format!("the broker refuses: {code:?}").into()) }
+}
+
+/// The checksum of record batches (RFC 3720, appendix B.4), bit by bit.
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| if sum & 1 == 1 { (sum >> 1) ^ 0x82f6_3b78 } else { sum >> 1 })
+    })
 }
 
 fn notes_become_offsets(kafka: &mut Kafka) -> Outcome {

@@ -1,5 +1,7 @@
 //! Records as the client library has them, both ways.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use custos_domain::Timestamp;
 use custos_messages::Record;
 use rdkafka::Timestamp as BrokerTime;
@@ -27,8 +29,6 @@ pub(super) fn headers(record: &Record) -> OwnedHeaders {
 
 pub(super) fn entry(message: &BorrowedMessage<'_>) -> Result<Entry, JournalError> {
     let misplaced = || JournalError::Misconfigured(format!("{} has a record with no place", message.topic()));
-    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
-    let headers = headers.map(|header| (header.key, header.value.unwrap_or_default())).collect();
     let at = match message.timestamp() {
         BrokerTime::LogAppendTime(millis) => u64::try_from(millis).ok().map(Timestamp),
         BrokerTime::CreateTime(_) | BrokerTime::NotAvailable => None,
@@ -40,9 +40,19 @@ pub(super) fn entry(message: &BorrowedMessage<'_>) -> Result<Entry, JournalError
         record: Record {
             key: message.key().unwrap_or_default().to_vec(),
             value: message.payload().map(<[u8]>::to_vec),
-            headers,
+            headers: headers_of(message),
         },
     })
+}
+
+/// A message's headers; none where a name is no text. The client library panics on such a name, and nobody who may write must be able to end
+/// a reader. Without an envelope the record is put aside like any other that cannot be read.
+fn headers_of(message: &BorrowedMessage<'_>) -> custos_messages::Headers {
+    let read = || {
+        let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
+        headers.map(|header| (header.key, header.value.unwrap_or_default())).collect()
+    };
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_default()
 }
 
 /// What an error outside of transactions means: the cluster is set up wrongly, or does not answer now.
