@@ -1,6 +1,7 @@
 //! The parts of Custos as they run in a process: which there are, and how each is started.
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -206,10 +207,14 @@ where
     thread(part, ended, move || run_service(&service, &settings, &stop).map_err(anyhow::Error::from));
 }
 
+/// How a part ends that should never end so: nobody may believe that it goes on.
+const PANICKED: &str = "it panicked, and said why on standard error";
+
 fn thread(part: Part, ended: &Sender<Ended>, work: impl FnOnce() -> anyhow::Result<()> + Send + 'static) {
     let ended = ended.clone();
     std::thread::spawn(move || {
-        let how = work();
+        let worked = std::panic::catch_unwind(AssertUnwindSafe(work));
+        let how = worked.unwrap_or_else(|_| Err(anyhow!(PANICKED)));
         // The process is ending if nobody listens any more.
         drop(ended.blocking_send(Ended { part, how }));
     });
@@ -217,8 +222,9 @@ fn thread(part: Part, ended: &Sender<Ended>, work: impl FnOnce() -> anyhow::Resu
 
 fn task(part: Part, ended: &Sender<Ended>, work: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
     let ended = ended.clone();
+    let work = tokio::spawn(work);
     tokio::spawn(async move {
-        let how = work.await;
+        let how = work.await.unwrap_or_else(|_| Err(anyhow!(PANICKED)));
         // The process is ending if nobody listens any more.
         drop(ended.send(Ended { part, how }).await);
     });

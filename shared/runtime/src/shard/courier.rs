@@ -4,13 +4,13 @@
 //! Invariants: messages of one link leave in order; a message is reported as delivered only when it is durable in its inbox.
 //! Everything is tried until it succeeds or the shard is given up; a new owner sends again what was not struck off.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use custos_journal::{Appender, Remedy};
+use custos_journal::{Appender, JournalError, Remedy};
 use custos_messages::{Record, Topic};
 
 use super::records::PendingId;
@@ -134,10 +134,12 @@ impl Satchel {
         if self.lost || self.waiting.is_empty() || self.clock.now() < self.not_before {
             return false;
         }
-        match carry(&mut self.waiting, &*self.appender) {
-            Carried::All(delivered) => self.delivered.extend(delivered),
-            Carried::Later => self.not_before = self.clock.now() + PAUSE,
-            Carried::Never => self.lost = true,
+        let Carried { delivered, rest } = carry(&mut self.waiting, &*self.appender);
+        self.delivered.extend(delivered);
+        match rest {
+            Rest::None => {}
+            Rest::Later => self.not_before = self.clock.now() + PAUSE,
+            Rest::Never => self.lost = true,
         }
         true
     }
@@ -152,52 +154,88 @@ fn carry_all(inbox: &Receiver<Vec<Parcel>>, appender: &dyn Appender, delivered: 
         while let Ok(more) = inbox.try_recv() {
             waiting.extend(more);
         }
-        match carry(&mut waiting, appender) {
-            Carried::All(ids) => delivered.lock().unwrap_or_else(PoisonError::into_inner).extend(ids),
-            Carried::Later => {}
-            Carried::Never => return,
+        let carried = carry(&mut waiting, appender);
+        delivered.lock().unwrap_or_else(PoisonError::into_inner).extend(carried.delivered);
+        if let Rest::Never = carried.rest {
+            return;
         }
     }
 }
 
 /// What became of parcels.
-enum Carried {
-    /// All are durable; these are to be reported.
-    All(Vec<PendingId>),
+struct Carried {
+    /// Durable, and to be reported.
+    delivered: Vec<PendingId>,
+    /// The others.
+    rest: Rest,
+}
+
+/// What becomes of parcels that are not durable.
+enum Rest {
+    /// There are none.
+    None,
     /// They wait for the next try.
     Later,
     /// They can never be carried.
     Never,
 }
 
-/// Tries once to carry everything that waits.
+/// Tries to carry everything that waits: all together, and where the log does not take that, what goes to each partition by itself, for
+/// one of them may have no leader, and the others must neither wait for it nor hear everything again and again.
 fn carry(waiting: &mut Vec<Parcel>, appender: &dyn Appender) -> Carried {
     send_replies(waiting, appender);
-    if waiting.is_empty() {
-        return Carried::All(Vec::new());
-    }
-    let records = waiting.iter().map(|parcel| (parcel.topic, parcel.partition, parcel.record.clone())).collect();
-    match appender.append_all(records) {
-        Ok(()) => Carried::All(waiting.drain(..).filter_map(|parcel| parcel.id).collect()),
+    let mut delivered = Vec::new();
+    let rest = match append(waiting, appender) {
+        Ok(()) => {
+            delivered.extend(waiting.drain(..).filter_map(|parcel| parcel.id));
+            Rest::None
+        }
         Err(error) if error.remedy() == Remedy::Retry => {
             tracing::warn!(error = %chain(&error), "messages wait for the log");
-            Carried::Later
+            let mut ways: BTreeMap<(Topic, u32), Vec<Parcel>> = BTreeMap::new();
+            for parcel in std::mem::take(waiting) {
+                ways.entry((parcel.topic, parcel.partition)).or_default().push(parcel);
+            }
+            let alone = ways.len() == 1;
+            for parcels in ways.into_values() {
+                match if alone { Err(()) } else { append(&parcels, appender).map_err(drop) } {
+                    Ok(()) => delivered.extend(parcels.into_iter().filter_map(|parcel| parcel.id)),
+                    Err(()) => waiting.extend(parcels),
+                }
+            }
+            if waiting.is_empty() { Rest::None } else { Rest::Later }
         }
         Err(error) => {
             tracing::error!(error = %chain(&error), "messages cannot leave: the shard must be taken over again");
-            Carried::Never
+            Rest::Never
         }
-    }
+    };
+    Carried { delivered, rest }
 }
 
-/// Replies are best effort: all at once, and one by one if the log refuses that, for one of them may name a gateway that is not.
+fn append(parcels: &[Parcel], appender: &dyn Appender) -> Result<(), JournalError> {
+    if parcels.is_empty() {
+        return Ok(());
+    }
+    appender.append_all(parcels.iter().map(|parcel| (parcel.topic, parcel.partition, parcel.record.clone())).collect())
+}
+
+/// Replies are best effort: all at once, and one by one if the log refuses that, for one of them may name a gateway that is not. Where it
+/// does not answer, they are lost: everything else would wait for each of them.
 fn send_replies(waiting: &mut Vec<Parcel>, appender: &dyn Appender) {
     let (replies, others) = std::mem::take(waiting).into_iter().partition(|parcel| parcel.topic == Topic::GatewayReplies);
     *waiting = others;
     let replies: Vec<_> =
         Vec::into_iter(replies).map(|parcel: Parcel| (parcel.topic, parcel.partition, parcel.record)).collect();
-    if replies.is_empty() || appender.append_all(replies.clone()).is_ok() {
+    if replies.is_empty() {
         return;
+    }
+    match appender.append_all(replies.clone()) {
+        Ok(()) => return,
+        Err(error) if error.remedy() == Remedy::Retry => {
+            return tracing::warn!(error = %chain(&error), replies = replies.len(), "replies are lost: the gateway answers `unknown`");
+        }
+        Err(_) => {}
     }
     for (topic, partition, record) in replies {
         if let Err(error) = appender.append(topic, partition, record) {
@@ -217,4 +255,57 @@ fn still_open(error: RecvTimeoutError) -> Result<Vec<Parcel>, RecvTimeoutError> 
 /// An error with all its causes in one line.
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use custos_messages::{Headers, Machine, ShardName};
+
+    use super::*;
+
+    const DEAD: (Topic, u32) = (Topic::Inbox(Machine::Treasury), 0);
+
+    /// A log of which one partition has no leader.
+    #[derive(Default)]
+    struct Lame(Mutex<Vec<(Topic, u32)>>);
+
+    impl Appender for Lame {
+        fn append(&self, topic: Topic, partition: u32, record: Record) -> Result<u64, JournalError> {
+            self.append_all(vec![(topic, partition, record)]).map(|()| 0)
+        }
+
+        fn append_all(&self, records: Vec<(Topic, u32, Record)>) -> Result<(), JournalError> {
+            for (topic, partition, _) in records {
+                if (topic, partition) == DEAD {
+                    return Err(JournalError::Unavailable { operation: "append", reason: "no leader".to_owned() });
+                }
+                self.0.lock().unwrap_or_else(PoisonError::into_inner).push((topic, partition));
+            }
+            Ok(())
+        }
+    }
+
+    fn parcel((topic, partition): (Topic, u32), sequence: u64) -> Parcel {
+        let record = Record { key: Vec::new(), value: None, headers: Headers::new() };
+        let to = ShardName { machine: Machine::Treasury, partition };
+        Parcel { topic, partition, record, id: Some(PendingId { to, sequence }) }
+    }
+
+    #[test]
+    fn a_partition_without_a_leader_holds_up_no_other_and_none_hears_anything_twice_for_it() {
+        let (lame, alive) = (Lame::default(), (Topic::Inbox(Machine::Treasury), 1));
+        let reply = Parcel { id: None, ..parcel((Topic::GatewayReplies, 0), 0) };
+        let mut waiting = vec![parcel(alive, 1), reply, parcel(DEAD, 1), parcel(alive, 2), parcel(DEAD, 2)];
+        let carried = carry(&mut waiting, &lame);
+        let numbers = |ids: Vec<PendingId>| ids.into_iter().map(|id| (id.to.partition, id.sequence)).collect::<Vec<_>>();
+        assert_eq!(numbers(carried.delivered), [(1, 1), (1, 2)]);
+        assert!(matches!(carried.rest, Rest::Later));
+        let left: Vec<u64> = waiting.iter().filter_map(|parcel| parcel.id).map(|id| id.sequence).collect();
+        assert_eq!(left, [1, 2], "in their order");
+        lame.0.lock().unwrap().clear();
+        waiting.push(parcel(alive, 3));
+        assert_eq!(numbers(carry(&mut waiting, &lame).delivered), [(1, 3)]);
+        // Once with the attempt of all together, which the dead partition ended, and never what was delivered before.
+        assert_eq!(*lame.0.lock().unwrap(), [alive]);
+    }
 }
