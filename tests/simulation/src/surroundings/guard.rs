@@ -158,14 +158,11 @@ impl Base {
         Some(Verdict { outcome, head: self.head() })
     }
 
-    fn refuse(&mut self, order: CommandId, reason: SignRefusal) -> Result<Verdict, WalletError> {
+    fn refuse(&mut self, order: CommandId, reason: SignRefusal) -> Verdict {
         self.diary.note("guard", format_args!("refuses {order}: {reason:?}"));
         self.diary.sometimes("the guard refuses a signature");
         self.refused.insert(order, reason);
-        if self.chance.once_in(self.faults.unanswered) {
-            return Err(failed("commit"));
-        }
-        Ok(Verdict { outcome: Outcome::Refused(reason), head: self.head() })
+        Verdict { outcome: Outcome::Refused(reason), head: self.head() }
     }
 
     fn known(&self, claim: &Claim) -> Known {
@@ -243,10 +240,10 @@ impl Guard for SimulatedGuard {
         let mut base = self.base.lock();
         base.refuses()?;
         base.prove(seen)?;
-        match base.decided(order, attempt) {
-            Some(verdict) => Ok(verdict),
+        Ok(match base.decided(order, attempt) {
+            Some(verdict) => verdict,
             None => base.refuse(*order, reason),
-        }
+        })
     }
 
     async fn claim<S>(&self, claim: &Claim, seen: &Mark, sign: S) -> Result<Verdict, WalletError>
@@ -263,7 +260,7 @@ impl Guard for SimulatedGuard {
         let grant = match rule(claim, &base.known(claim)) {
             Ok(grant) => grant,
             Err(_) if self.without == Some(Defence::Guard) => Grant::Fresh,
-            Err(reason) => return base.refuse(claim.order, reason),
+            Err(reason) => return Ok(base.refuse(claim.order, reason)),
         };
         let signed = sign()?;
         base.record(claim, &signed);
