@@ -35,7 +35,8 @@ mod proto {
 
 use proto::record::Is;
 
-const SCHEMA: u32 = 1;
+/// 2: what reversals left owed stands in the account. A record of another schema is refused by name.
+const SCHEMA: u32 = 2;
 
 const POLICY: u8 = 0x10;
 const HOUSE: u8 = 0x11;

@@ -42,6 +42,10 @@ impl Desk<'_, '_> {
         if take.wallet != WalletId::omnibus(&self.policy().tenant, &chain) {
             return self.drop("unknown-wallet");
         }
+        if take.intent.policy_version > self.policy().version {
+            // Accounts has the next policy already; it asks again until this shard has it, too.
+            return self.drop("policy-behind");
+        }
         let key = Key::Payment(take.wallet, take.intent.id);
         let again = match self.state.get(&key) {
             Some(Entity::Payment(known)) => Some(repeated(known, &take)),

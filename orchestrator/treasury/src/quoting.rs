@@ -47,6 +47,8 @@ impl Desk<'_, '_> {
     }
 
     fn ask_within(&mut self, payment: &Payment, asked: u32, every: Millis) -> Stage {
+        // A chain that has left the policy names no pace.
+        let every = every.max(Millis::seconds(1));
         let question = self.question(payment, "quote", asked);
         self.arm(Timer::Payment(payment.wallet, payment.intent()), every);
         Stage::Quoting(Quoting { asked, question, open: true, lack: None })

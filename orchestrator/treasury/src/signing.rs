@@ -298,6 +298,17 @@ impl Desk<'_, '_> {
             return Stage::Signing(order);
         }
         let consumed = payment.consumed.take();
+        if consumed.is_none() && refused.reason == SignRefusal::PolicyRefused {
+            // The signer has seen the next policy before treasury had it: the same payment under that one, once it is here.
+            if order.policy != self.held.signed {
+                let under_it = self.order(payment, order.nonce, order.attempt, order.fees);
+                return self.order_again(payment, Box::new(under_it));
+            }
+            let patience = self.chain_policy(&payment.chain).map(|entry| entry.fee_wait).unwrap_or_default();
+            if self.at < order.at.after(patience) {
+                return Stage::Signing(order);
+            }
+        }
         if matches!(payment.purpose, Purpose::NoOp { .. }) {
             return match consumed {
                 Some(consumed) => {
@@ -308,16 +319,12 @@ impl Desk<'_, '_> {
                 None => self.no_op_refused(payment, &order, refused.reason),
             };
         }
-        if consumed.is_none() && refused.reason == SignRefusal::PolicyRefused && order.policy != self.held.signed {
-            // The signer has seen the next policy before treasury had it: the same payment under that one.
-            let under_it = self.order(payment, order.nonce, order.attempt, order.fees);
-            return self.order_again(payment, Box::new(under_it));
-        }
         if consumed.is_none() {
             self.give_back(payment, order.nonce, refused.reason);
         }
         let reason = match refused.reason {
-            SignRefusal::IntentTaken => return self.park(payment),
+            // Both say that the guard has a signature of this payment.
+            SignRefusal::IntentTaken | SignRefusal::WeakReplacement => return self.park(payment),
             SignRefusal::Expired => PaymentRefusal::Expired,
             _ => PaymentRefusal::SignerRefused,
         };

@@ -254,6 +254,29 @@ fn an_order_under_a_policy_that_the_signer_holds_to_be_old_is_given_again_under_
 }
 
 #[test]
+fn an_order_that_is_refused_for_its_policy_waits_for_the_next_one_for_a_while_and_is_then_refused() {
+    let mut shard = Shard::open();
+    let order = ordered(&mut shard, 1, "ETH");
+    assert_eq!(words(&shard.give(refused(&order, SignRefusal::PolicyRefused))), [""; 0]);
+    assert!((0..9).any(|_| orders(&shard.fire()).contains(&order)), "it is given again");
+    let mut twin = shard.clone();
+    twin.publish(2);
+    assert_ne!(orders(&twin.give(refused(&order, SignRefusal::PolicyRefused))).remove(0).id, order.id);
+    shard.now.0 += 61_000;
+    assert_eq!(words(&shard.give(refused(&order, SignRefusal::PolicyRefused))), ["refused SignerRefused"]);
+}
+
+#[test]
+fn a_payment_that_is_asked_under_the_next_policy_waits_until_it_is_here() {
+    let mut shard = Shard::open();
+    let mut early = take(1, "ETH", 100);
+    early.intent.policy_version = 2;
+    assert_eq!(shard.give(pay(&early)).dropped, Some("policy-behind"));
+    shard.publish(2);
+    assert_eq!(words(&shard.give(pay(&early))), ["taken"]);
+}
+
+#[test]
 fn a_replacement_that_the_signer_refuses_for_its_policy_is_asked_for_again() {
     let mut shard = Shard::open();
     let send = airborne(&mut shard, 1, "ETH");

@@ -9,6 +9,7 @@ mod screen;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use custos_messages::accounts::{AccountsInput, Screened};
 use custos_messages::compliance::Screen;
@@ -62,6 +63,8 @@ impl Service for Compliance {
     const NAME: &'static str = "compliance";
     const COMMANDS: Topic = Topic::ComplianceCommands;
     const SOURCE: Source = Source::Compliance;
+    // Before a payment nobody asks twice, and what makes one question wait, lists that cannot be read, makes all of them wait.
+    const PATIENCE: Option<Duration> = None;
 
     async fn handle(&self, command: Screen) -> Result<Vec<Mail>, Setback> {
         let lists = self.lists().map_err(Setback::retry)?;

@@ -2,13 +2,13 @@
 //!
 //! Invariants: a command is acknowledged only after its replies are durable; a record that cannot be read or is not authentic is
 //! put aside with its reason before it is acknowledged; a command that has to wait is tried again, with a pause that grows to a bound,
-//! and let go after a while without an answer, so that no command holds up the others for ever: whoever waits asks again.
+//! and let go when the service's patience is over, so that no command holds up the others for ever: whoever waits asks again.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use custos_journal::{Entry, Feed, Journal, JournalError, Remedy};
 use custos_messages::{Envelope, Keyring, Mail, Rejection, TraceParent};
@@ -73,8 +73,6 @@ const LOOK: Duration = Duration::from_millis(100);
 const MOST: usize = 256;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How long a command is tried again. Commands taken with it are acknowledged together, and none is taken before.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs `service` on the calling thread until `stop` is raised.
 ///
@@ -215,10 +213,12 @@ where
     fn answer_all(&self, commands: Vec<(Envelope, S::Command)>) -> Answers {
         let (service, settings, stop) = (Arc::clone(&self.service), self.settings.clone(), Arc::clone(&self.stop));
         let parallel = settings.parallel.max(1);
+        // Of all that were taken together: they are acknowledged together, and nothing is taken before.
+        let until = S::PATIENCE.map(|patience| settings.clock.now() + patience);
         let answers = commands.into_iter().map(move |(envelope, command)| {
             let span = tracing::info_span!("process", service = S::NAME, kind = %envelope.kind, id = ?envelope.id);
             adopt_trace(&span, envelope.trace.as_ref());
-            answer(Arc::clone(&service), settings.clone(), command, Arc::clone(&stop)).instrument(span)
+            answer(Arc::clone(&service), settings.clone(), (command, until), Arc::clone(&stop)).instrument(span)
         });
         Box::pin(futures::stream::iter(answers).buffer_unordered(parallel).ready_chunks(MOST))
     }
@@ -250,13 +250,13 @@ type Replies = Vec<(Mail, Option<TraceParent>)>;
 async fn answer<S: Service>(
     service: Arc<S>,
     settings: ServeSettings,
-    command: S::Command,
+    (command, until): (S::Command, Option<Instant>),
     stop: Arc<AtomicBool>,
 ) -> Result<Option<Replies>, ServeStop>
 where
     S::Command: Clone,
 {
-    let (mut pause, begun) = (FIRST_PAUSE, settings.clock.now());
+    let mut pause = FIRST_PAUSE;
     while !stop.load(Ordering::Acquire) {
         match service.handle(command.clone()).await {
             Ok(replies) => {
@@ -267,7 +267,7 @@ where
             Err(Setback::Halt(source)) => return Err(ServeStop::Halted { service: S::NAME, source }),
             Err(Setback::Retry(source)) => {
                 settings.metrics.set_back(S::NAME);
-                if settings.clock.since(begun) >= PATIENCE {
+                if until.is_some_and(|until| settings.clock.now() >= until) {
                     tracing::error!(service = S::NAME, error = %chain(&*source), "let go without an answer: it will be asked again");
                     settings.metrics.dropped(S::NAME, "given-up", 1);
                     return Ok(Some(Vec::new()));

@@ -1,6 +1,7 @@
 //! The one skeleton of all stateless services: a command in, work that is idempotent by the command's id, replies out.
 
 use std::future::Future;
+use std::time::Duration;
 
 use custos_messages::{Mail, Message, Source, Topic};
 
@@ -9,7 +10,7 @@ use custos_messages::{Mail, Message, Source, Topic};
 /// # Laws
 /// `handle` may run any number of times for one command, also at the same time in two processes; each run gives the same
 /// reply or a reply that its receiver drops as a repeat. The command is acknowledged after the replies are durable, or, if it could not
-/// be dealt with for a while, without any: so whoever asks asks again until there is an answer.
+/// be dealt with within [`Self::PATIENCE`], without any.
 pub trait Service: Send + Sync + 'static {
     /// What it is asked.
     type Command: Message + std::fmt::Debug + Send;
@@ -20,6 +21,9 @@ pub trait Service: Send + Sync + 'static {
     const COMMANDS: Topic;
     /// As whom it signs its replies.
     const SOURCE: Source;
+    /// How long commands that were taken together are tried again before they are let go without an answer; for ever if none. Who asks
+    /// such a service repeats the question until there is an answer.
+    const PATIENCE: Option<Duration> = Some(Duration::from_secs(30));
 
     /// Does what `command` asks.
     fn handle(&self, command: Self::Command) -> impl Future<Output = Result<Vec<Mail>, Setback>> + Send;

@@ -145,6 +145,18 @@ fn an_approval_under_a_key_that_the_policy_no_longer_has_does_not_count_and_can_
 }
 
 #[test]
+fn an_officer_who_says_it_again_finds_that_fewer_are_asked_for_by_now() {
+    let mut bank = Bank::funded();
+    bank.tell(withdraw("ann", "w1", "ETH", kit::ether("6")));
+    bank.clear();
+    let anna = AccountsInput::Decide(kit::decision(id(), &intent_of(&bank), "anna", Verdict::Approve));
+    bank.tell(anna.clone());
+    let next = custos_policy::Policy { version: 2, quorum: 1, ..kit::policy() };
+    bank.tell(AccountsInput::Policy(signed(&next)));
+    assert_eq!(story(&bank.tell(anna))[0], "approve done");
+}
+
+#[test]
 fn a_rejection_a_hit_and_silence_give_the_hold_back() {
     let release = "Release: Dr Held 6.01 ETH, Cr Available 6.01 ETH";
     let mut bank = Bank::funded();

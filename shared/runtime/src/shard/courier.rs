@@ -50,6 +50,8 @@ struct Satchel {
     delivered: Vec<PendingId>,
     /// Before this moment nothing is tried again.
     not_before: Instant,
+    /// Ways on which nothing could be carried last.
+    dead: VecDeque<Way>,
     lost: bool,
 }
 
@@ -75,8 +77,8 @@ impl Courier {
     #[must_use]
     pub fn own(appender: Arc<dyn Appender>, clock: Clock) -> Self {
         let not_before = clock.now();
-        let (waiting, delivered) = (Vec::new(), Vec::new());
-        Self(Legs::Own(Box::new(Satchel { appender, clock, waiting, delivered, not_before, lost: false })))
+        let (waiting, delivered, dead) = (Vec::new(), Vec::new(), VecDeque::new());
+        Self(Legs::Own(Box::new(Satchel { appender, clock, waiting, delivered, not_before, dead, lost: false })))
     }
 
     /// Carries what waits, if there is no thread that does; whether there was anything to carry.
@@ -134,7 +136,7 @@ impl Satchel {
         if self.lost || self.waiting.is_empty() || self.clock.now() < self.not_before {
             return false;
         }
-        let Carried { delivered, rest } = carry(&mut self.waiting, &*self.appender);
+        let Carried { delivered, rest } = carry(&mut self.waiting, &mut self.dead, &*self.appender);
         self.delivered.extend(delivered);
         match rest {
             Rest::None => {}
@@ -146,7 +148,7 @@ impl Satchel {
 }
 
 fn carry_all(inbox: &Receiver<Vec<Parcel>>, appender: &dyn Appender, delivered: &Mutex<VecDeque<PendingId>>) {
-    let mut waiting: Vec<Parcel> = Vec::new();
+    let (mut waiting, mut dead) = (Vec::new(), VecDeque::new());
     loop {
         let more = if waiting.is_empty() { inbox.recv().ok() } else { inbox.recv_timeout(PAUSE).or_else(still_open).ok() };
         let Some(more) = more else { return };
@@ -154,7 +156,7 @@ fn carry_all(inbox: &Receiver<Vec<Parcel>>, appender: &dyn Appender, delivered: 
         while let Ok(more) = inbox.try_recv() {
             waiting.extend(more);
         }
-        let carried = carry(&mut waiting, appender);
+        let carried = carry(&mut waiting, &mut dead, appender);
         delivered.lock().unwrap_or_else(PoisonError::into_inner).extend(carried.delivered);
         if let Rest::Never = carried.rest {
             return;
@@ -180,31 +182,29 @@ enum Rest {
     Never,
 }
 
-/// Tries to carry everything that waits: all together, and where the log does not take that, what goes to each partition by itself, for
-/// one of them may have no leader, and the others must neither wait for it nor hear everything again and again.
-fn carry(waiting: &mut Vec<Parcel>, appender: &dyn Appender) -> Carried {
-    send_replies(waiting, appender);
+/// Where parcels go.
+type Way = (Topic, u32);
+
+/// Tries to carry everything that waits: all together, but for the ways on which nothing could be carried before; of those one is tried in
+/// each round. For a partition may have no leader, and the others must neither wait for it nor hear everything again and again.
+fn carry(waiting: &mut Vec<Parcel>, dead: &mut VecDeque<Way>, appender: &dyn Appender) -> Carried {
+    let (replies, parcels): (Vec<_>, Vec<_>) =
+        std::mem::take(waiting).into_iter().partition(|parcel| parcel.topic == Topic::GatewayReplies);
+    let mut ways: BTreeMap<Way, Vec<Parcel>> = BTreeMap::new();
+    for parcel in parcels {
+        ways.entry((parcel.topic, parcel.partition)).or_default().push(parcel);
+    }
+    dead.retain(|way| ways.contains_key(way));
+    let tried = dead.pop_front().and_then(|way| ways.remove_entry(&way));
+    let held: Vec<Parcel> = dead.iter().filter_map(|way| ways.remove(way)).flatten().collect();
     let mut delivered = Vec::new();
-    let rest = match append(waiting, appender) {
-        Ok(()) => {
-            delivered.extend(waiting.drain(..).filter_map(|parcel| parcel.id));
-            Rest::None
-        }
-        Err(error) if error.remedy() == Remedy::Retry => {
-            tracing::warn!(error = %chain(&error), "messages wait for the log");
-            let mut ways: BTreeMap<(Topic, u32), Vec<Parcel>> = BTreeMap::new();
-            for parcel in std::mem::take(waiting) {
-                ways.entry((parcel.topic, parcel.partition)).or_default().push(parcel);
-            }
-            let alone = ways.len() == 1;
-            for parcels in ways.into_values() {
-                match if alone { Err(()) } else { append(&parcels, appender).map_err(drop) } {
-                    Ok(()) => delivered.extend(parcels.into_iter().filter_map(|parcel| parcel.id)),
-                    Err(()) => waiting.extend(parcels),
-                }
-            }
-            if waiting.is_empty() { Rest::None } else { Rest::Later }
-        }
+    let carried = carry_ways(ways, &mut delivered, waiting, dead, appender)
+        .and_then(|()| tried.map_or(Ok(()), |way| carry_one(way, &mut delivered, waiting, dead, appender)));
+    waiting.extend(held);
+    send_replies(replies, appender);
+    let rest = match carried {
+        Ok(()) if waiting.is_empty() => Rest::None,
+        Ok(()) => Rest::Later,
         Err(error) => {
             tracing::error!(error = %chain(&error), "messages cannot leave: the shard must be taken over again");
             Rest::Never
@@ -213,20 +213,54 @@ fn carry(waiting: &mut Vec<Parcel>, appender: &dyn Appender) -> Carried {
     Carried { delivered, rest }
 }
 
-fn append(parcels: &[Parcel], appender: &dyn Appender) -> Result<(), JournalError> {
-    if parcels.is_empty() {
-        return Ok(());
+/// Carries what goes on several ways together, and where the log does not take that, each by itself.
+fn carry_ways(
+    ways: BTreeMap<Way, Vec<Parcel>>,
+    delivered: &mut Vec<PendingId>,
+    waiting: &mut Vec<Parcel>,
+    dead: &mut VecDeque<Way>,
+    appender: &dyn Appender,
+) -> Result<(), JournalError> {
+    if ways.len() > 1 {
+        match append(ways.values().flatten(), appender) {
+            Ok(()) => {
+                delivered.extend(ways.into_values().flatten().filter_map(|parcel| parcel.id));
+                return Ok(());
+            }
+            Err(error) if error.remedy() == Remedy::Retry => {}
+            Err(error) => return Err(error),
+        }
     }
-    appender.append_all(parcels.iter().map(|parcel| (parcel.topic, parcel.partition, parcel.record.clone())).collect())
+    ways.into_iter().try_for_each(|way| carry_one(way, delivered, waiting, dead, appender))
+}
+
+fn carry_one(
+    (way, parcels): (Way, Vec<Parcel>),
+    delivered: &mut Vec<PendingId>,
+    waiting: &mut Vec<Parcel>,
+    dead: &mut VecDeque<Way>,
+    appender: &dyn Appender,
+) -> Result<(), JournalError> {
+    match append(&parcels, appender) {
+        Ok(()) => delivered.extend(parcels.into_iter().filter_map(|parcel| parcel.id)),
+        Err(error) if error.remedy() == Remedy::Retry => {
+            tracing::warn!(error = %chain(&error), topic = way.0.name(), partition = way.1, "messages wait for the log");
+            waiting.extend(parcels);
+            dead.push_back(way);
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+fn append<'a>(parcels: impl IntoIterator<Item = &'a Parcel>, appender: &dyn Appender) -> Result<(), JournalError> {
+    appender.append_all(parcels.into_iter().map(|parcel| (parcel.topic, parcel.partition, parcel.record.clone())).collect())
 }
 
 /// Replies are best effort: all at once, and one by one if the log refuses that, for one of them may name a gateway that is not. Where it
 /// does not answer, they are lost: everything else would wait for each of them.
-fn send_replies(waiting: &mut Vec<Parcel>, appender: &dyn Appender) {
-    let (replies, others) = std::mem::take(waiting).into_iter().partition(|parcel| parcel.topic == Topic::GatewayReplies);
-    *waiting = others;
-    let replies: Vec<_> =
-        Vec::into_iter(replies).map(|parcel: Parcel| (parcel.topic, parcel.partition, parcel.record)).collect();
+fn send_replies(replies: Vec<Parcel>, appender: &dyn Appender) {
+    let replies: Vec<_> = replies.into_iter().map(|parcel| (parcel.topic, parcel.partition, parcel.record)).collect();
     if replies.is_empty() {
         return;
     }
@@ -259,15 +293,17 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use custos_messages::{Headers, Machine, ShardName};
 
     use super::*;
 
     const DEAD: (Topic, u32) = (Topic::Inbox(Machine::Treasury), 0);
 
-    /// A log of which one partition has no leader.
+    /// A log of which one partition has no leader, until it is healed.
     #[derive(Default)]
-    struct Lame(Mutex<Vec<(Topic, u32)>>);
+    struct Lame(Mutex<Vec<(Topic, u32)>>, AtomicBool);
 
     impl Appender for Lame {
         fn append(&self, topic: Topic, partition: u32, record: Record) -> Result<u64, JournalError> {
@@ -276,7 +312,7 @@ mod tests {
 
         fn append_all(&self, records: Vec<(Topic, u32, Record)>) -> Result<(), JournalError> {
             for (topic, partition, _) in records {
-                if (topic, partition) == DEAD {
+                if (topic, partition) == DEAD && !self.1.load(Ordering::Relaxed) {
                     return Err(JournalError::Unavailable { operation: "append", reason: "no leader".to_owned() });
                 }
                 self.0.lock().unwrap_or_else(PoisonError::into_inner).push((topic, partition));
@@ -296,16 +332,21 @@ mod tests {
         let (lame, alive) = (Lame::default(), (Topic::Inbox(Machine::Treasury), 1));
         let reply = Parcel { id: None, ..parcel((Topic::GatewayReplies, 0), 0) };
         let mut waiting = vec![parcel(alive, 1), reply, parcel(DEAD, 1), parcel(alive, 2), parcel(DEAD, 2)];
-        let carried = carry(&mut waiting, &lame);
+        let mut dead = VecDeque::new();
+        let carried = carry(&mut waiting, &mut dead, &lame);
         let numbers = |ids: Vec<PendingId>| ids.into_iter().map(|id| (id.to.partition, id.sequence)).collect::<Vec<_>>();
         assert_eq!(numbers(carried.delivered), [(1, 1), (1, 2)]);
         assert!(matches!(carried.rest, Rest::Later));
         let left: Vec<u64> = waiting.iter().filter_map(|parcel| parcel.id).map(|id| id.sequence).collect();
         assert_eq!(left, [1, 2], "in their order");
+        assert!(lame.0.lock().unwrap().contains(&(Topic::GatewayReplies, 0)), "a reply is sent all the same");
         lame.0.lock().unwrap().clear();
         waiting.push(parcel(alive, 3));
-        assert_eq!(numbers(carry(&mut waiting, &lame).delivered), [(1, 3)]);
-        // Once with the attempt of all together, which the dead partition ended, and never what was delivered before.
-        assert_eq!(*lame.0.lock().unwrap(), [alive]);
+        assert_eq!(numbers(carry(&mut waiting, &mut dead, &lame).delivered), [(1, 3)]);
+        assert_eq!(*lame.0.lock().unwrap(), [alive], "once, and nothing of before");
+        lame.1.store(true, Ordering::Relaxed);
+        let healed = carry(&mut waiting, &mut dead, &lame);
+        assert_eq!(numbers(healed.delivered), [(0, 1), (0, 2)]);
+        assert!(matches!(healed.rest, Rest::None) && waiting.is_empty() && dead.is_empty());
     }
 }

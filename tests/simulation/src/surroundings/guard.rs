@@ -158,11 +158,14 @@ impl Base {
         Some(Verdict { outcome, head: self.head() })
     }
 
-    fn refuse(&mut self, order: CommandId, reason: SignRefusal) -> Verdict {
+    fn refuse(&mut self, order: CommandId, reason: SignRefusal) -> Result<Verdict, WalletError> {
         self.diary.note("guard", format_args!("refuses {order}: {reason:?}"));
         self.diary.sometimes("the guard refuses a signature");
         self.refused.insert(order, reason);
-        Verdict { outcome: Outcome::Refused(reason), head: self.head() }
+        if self.chance.once_in(self.faults.unanswered) {
+            return Err(failed("commit"));
+        }
+        Ok(Verdict { outcome: Outcome::Refused(reason), head: self.head() })
     }
 
     fn known(&self, claim: &Claim) -> Known {
@@ -240,10 +243,10 @@ impl Guard for SimulatedGuard {
         let mut base = self.base.lock();
         base.refuses()?;
         base.prove(seen)?;
-        Ok(match base.decided(order, attempt) {
-            Some(verdict) => verdict,
+        match base.decided(order, attempt) {
+            Some(verdict) => Ok(verdict),
             None => base.refuse(*order, reason),
-        })
+        }
     }
 
     async fn claim<S>(&self, claim: &Claim, seen: &Mark, sign: S) -> Result<Verdict, WalletError>
@@ -260,7 +263,7 @@ impl Guard for SimulatedGuard {
         let grant = match rule(claim, &base.known(claim)) {
             Ok(grant) => grant,
             Err(_) if self.without == Some(Defence::Guard) => Grant::Fresh,
-            Err(reason) => return Ok(base.refuse(claim.order, reason)),
+            Err(reason) => return base.refuse(claim.order, reason),
         };
         let signed = sign()?;
         base.record(claim, &signed);

@@ -45,6 +45,8 @@ pub struct MoneyOracle {
     places: BTreeMap<u32, (u64, custos_domain::Digest)>,
     nonces: BTreeMap<(WalletId, u64), Vec<LetOut>>,
     bound: BTreeMap<IntentId, u64>,
+    /// Intents of which nothing was signed when their clients got the money back.
+    given_back: BTreeSet<IntentId>,
     /// Withdrawals by where they go: each goes to an address of its own.
     receivers: BTreeMap<Address, (SagaId, AssetId, u128)>,
     /// The branch that was looked at last, and what was found on it.
@@ -75,6 +77,7 @@ impl MoneyOracle {
             places: BTreeMap::new(),
             nonces: BTreeMap::new(),
             bound: BTreeMap::new(),
+            given_back: BTreeSet::new(),
             receivers: BTreeMap::new(),
             looked_at: Vec::new(),
             payments: BTreeMap::new(),
@@ -217,7 +220,7 @@ impl MoneyOracle {
     }
 
     /// A hold that is given back while a signature exists needs proof that the nonce was used otherwise, and that is final.
-    fn posted(&self, saga: SagaId, entry: &JournalEntry) {
+    fn posted(&mut self, saga: SagaId, entry: &JournalEntry) {
         if entry.reason == EntryReason::ShortageCollected {
             self.diary.sometimes("a debt is settled");
         }
@@ -227,7 +230,10 @@ impl MoneyOracle {
         let intent = IntentId::of_saga(&saga);
         let records = self.guard.records();
         let own: Vec<_> = records.iter().filter(|record| record.intent == intent).collect();
-        let Some(first) = own.first() else { return };
+        let Some(first) = own.first() else {
+            self.given_back.insert(intent);
+            return;
+        };
         self.diary.sometimes("a hold is given back although a signature exists");
         let network = self.network.lock();
         let settled = usize::try_from(CONFIRMATIONS).ok().and_then(|depth| network.canonical().len().checked_sub(depth));
@@ -252,6 +258,9 @@ impl MoneyOracle {
                 return;
             }
         };
+        if self.given_back.contains(&signed.intent) {
+            self.diary.violation(format!("{} is signed after its client has the money back", signed.intent));
+        }
         if let Some(before) = self.bound.insert(signed.intent, tx.nonce)
             && before != tx.nonce
         {
