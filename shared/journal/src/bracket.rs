@@ -27,6 +27,8 @@ pub enum Defence {
     RenewalAfterSlowEnd,
     /// A shard is not read before everything in its state partition is decided.
     StateDecided,
+    /// A transaction that the cluster has forgotten to end is ended by the next owner: the shard does not stand still for ever.
+    ForgottenEnded,
 }
 
 /// The defences in force. All of them, but in tests that show what each is for.
@@ -36,12 +38,18 @@ pub struct Defences {
     body_acknowledged: bool,
     renewal_after_slow_end: bool,
     state_decided: bool,
+    forgotten_ended: bool,
 }
 
 impl Defences {
     /// All of them.
-    pub const ALL: Self =
-        Self { header_acknowledged: true, body_acknowledged: true, renewal_after_slow_end: true, state_decided: true };
+    pub const ALL: Self = Self {
+        header_acknowledged: true,
+        body_acknowledged: true,
+        renewal_after_slow_end: true,
+        state_decided: true,
+        forgotten_ended: true,
+    };
 
     /// These without `defence`.
     #[must_use]
@@ -51,6 +59,7 @@ impl Defences {
             Defence::BodyAcknowledged => self.body_acknowledged = false,
             Defence::RenewalAfterSlowEnd => self.renewal_after_slow_end = false,
             Defence::StateDecided => self.state_decided = false,
+            Defence::ForgottenEnded => self.forgotten_ended = false,
         }
         self
     }
@@ -61,6 +70,7 @@ impl Defences {
             Defence::BodyAcknowledged => self.body_acknowledged,
             Defence::RenewalAfterSlowEnd => self.renewal_after_slow_end,
             Defence::StateDecided => self.state_decided,
+            Defence::ForgottenEnded => self.forgotten_ended,
         }
     }
 }

@@ -8,7 +8,7 @@
 //! a test takes it away; nothing happens that Kafka's protocol rules out.
 //!
 //! Deliberately absent: leaders that move, offsets inside transactions (nobody uses them), encodings, deletion of old records,
-//! late markers of a coordinator that moved.
+//! late markers of a coordinator that moved, markers forgotten in other partitions than those of state.
 
 mod appender;
 mod broker;
@@ -122,6 +122,8 @@ pub struct Counts {
     pub lost_records: u64,
     /// Writes that took long.
     pub slow_writes: u64,
+    /// Markers of state partitions that were never written.
+    pub markers_forgotten: u64,
     /// Transactional producers opened.
     pub producers_opened: u64,
 }

@@ -2,16 +2,16 @@
 
 #![expect(clippy::print_stdout, reason = "the names of the checks that passed are what a reader of the test's output wants")]
 
+mod bare;
+
 use std::error::Error;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use custos_journal::{
-    Assignment, Journal, JournalError, KafkaJournal, KafkaSettings, Provision, Reach, Remedy, ShardLog, Start, Transaction,
-    contract,
+    Assignment, Defence, Defences, Journal, JournalError, KafkaJournal, KafkaSettings, Provision, Reach, Remedy, ShardLog,
+    Start, Transaction, contract,
 };
 use custos_messages::{Headers, Machine, Record, Topic};
 use custos_parts::{Kafka, require, start_kafka};
@@ -37,6 +37,7 @@ const RULES: &[(&str, Rule)] = &[
     ("a fenced owner is told so and stays without effect", fenced_owner_has_no_effect),
     ("an open transaction hides nothing of another shard", open_transaction_hides_nothing),
     ("an open transaction of a stranger in the state partition stops the acquisition", stranger_stops_the_acquisition),
+    ("what the brokers have forgotten to end is ended by the next owner", what_was_forgotten_is_ended),
     ("after a slow end the producer is made anew", slow_end_renews_the_producer),
     ("a doubtful owner does not fence a newer one that has written", doubtful_owner_does_not_fence),
     ("header first and manifest last, in each transaction", header_first_and_manifest_last),
@@ -242,6 +243,48 @@ fn stranger_stops_the_acquisition(kafka: &mut Kafka) -> Outcome {
     Ok(())
 }
 
+/// A record within a transaction of which the coordinator does not know: as a broker leaves it that forgets a marker.
+fn what_was_forgotten_is_ended(kafka: &mut Kafka) -> Outcome {
+    if kafka.kind() == "external" {
+        return Ok(());
+    }
+    let hasty = KafkaJournal::new(KafkaSettings { decided_timeout: Duration::from_secs(5), ..settings(kafka) })?;
+    let mut owner = hasty.acquire(MACHINE, 0)?;
+    let before = restored(owner.as_mut())?;
+    commit(owner.as_mut(), "kept")?;
+    drop(owner);
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", kafka.bootstrap()).create()?;
+    let verify = |on: &str| -> Outcome {
+        let wanted = AlterConfig::new(ResourceSpecifier::Broker(1)).set("transaction.partition.verification.enable", on);
+        let altered = futures::executor::block_on(admin.alter_configs(&[wanted], &AdminOptions::new()))?;
+        Ok(altered.into_iter().try_for_each(|one| one.map(drop).map_err(|(_, code)| code.to_string()))?)
+    };
+    verify("false")?;
+    let id = format!("custos.{}.0", MACHINE.name());
+    let producer = bare::init_producer(kafka.bootstrap(), &id)?;
+    let written = bare::Written { key: b"forgotten", header: b"header", within: Some((&id, producer)) };
+    let until = Instant::now() + PATIENCE;
+    // The setting takes a moment.
+    while let Err(error) = bare::produce(kafka.bootstrap(), (STATE.name(), 0), &written) {
+        assert!(Instant::now() < until, "{error}");
+    }
+    verify("true")?;
+    let patient = KafkaSettings {
+        decided_timeout: Duration::from_secs(1),
+        defences: Defences::ALL.without(Defence::ForgottenEnded),
+        ..settings(kafka)
+    };
+    let waits = KafkaJournal::new(patient)?.acquire(MACHINE, 0).map(|_| ());
+    let Err(JournalError::Misconfigured(_)) = &waits else { return Err(format!("nothing was left open: {waits:?}").into()) };
+    let mut next = hasty.acquire(MACHINE, 0)?;
+    let kept = [before, whole("kept")].concat();
+    assert_eq!(restored(next.as_mut())?, kept);
+    commit(next.as_mut(), "after")?;
+    assert_eq!(restored(next.as_mut())?, [kept, whole("after")].concat());
+    Ok(())
+}
+
 fn slow_end_renews_the_producer(kafka: &mut Kafka) -> Outcome {
     let suspicious = KafkaJournal::new(KafkaSettings { commit_slow: Duration::ZERO, ..settings(kafka) })?;
     let mut shard = suspicious.acquire(MACHINE, 0)?;
@@ -358,7 +401,11 @@ fn reader_never_falls_back(kafka: &mut Kafka) -> Outcome {
 fn name_that_is_no_text_ends_no_reader(kafka: &mut Kafka) -> Outcome {
     let journal = journal(kafka)?;
     let (_, next) = journal.bounds(INBOX, 1)?;
-    write_raw(kafka, INBOX.name(), 1, b"stranger", b"\xff\xfe")?;
+    bare::produce(
+        kafka.bootstrap(),
+        (INBOX.name(), 1),
+        &bare::Written { key: b"stranger", header: b"\xff\xfe", within: None },
+    )?;
     journal.appender()?.append(INBOX, 1, record("after it"))?;
     let (mut alone, mut group) =
         (journal.read(INBOX, 1, Start::At(next))?, journal.consume(INBOX, "names that are no text")?);
@@ -377,51 +424,6 @@ fn name_that_is_no_text_ends_no_reader(kafka: &mut Kafka) -> Outcome {
         }
     }
     Ok(())
-}
-
-/// Writes a record with one header by Kafka's own protocol: Produce version 3, record batch version 2.
-fn write_raw(kafka: &Kafka, topic: &str, partition: i32, key: &[u8], header: &[u8]) -> Outcome {
-    // Lengths below 64, zigzag.
-    let short = |length: usize| u8::try_from(length << 1);
-    let sized = |bytes: &[u8]| Ok::<_, std::num::TryFromIntError>([&[short(bytes.len())?], bytes].concat());
-    let record = [&[0, 0, 0], &*sized(key)?, &*sized(b"value")?, &[short(1)?], &*sized(header)?, &*sized(b"")?].concat();
-    // Attributes, last offset delta, both times, producer, epoch and sequence of none, and one record.
-    let (zero, none) = (0_i64.to_be_bytes(), (-1_i64).to_be_bytes());
-    let fields: [&[u8]; 8] = [&[0, 0], &[0; 4], &zero, &zero, &none, &[0xff; 2], &[0xff; 4], &1_i32.to_be_bytes()];
-    let body = [&fields.concat()[..], &sized(&record)?].concat();
-    let checked = [&(-1_i32).to_be_bytes()[..], &[2], &crc32c(&body).to_be_bytes(), &body].concat();
-    let batch = [&zero[..], &i32::try_from(checked.len())?.to_be_bytes(), &checked].concat();
-    let text = |text: &str| {
-        Ok::<_, std::num::TryFromIntError>([&i16::try_from(text.len())?.to_be_bytes(), text.as_bytes()].concat())
-    };
-    let head =
-        [&[0, 0, 0, 3, 0, 0, 0, 7], &text("raw")?[..], &[0xff, 0xff], &(-1_i16).to_be_bytes(), &10_000_i32.to_be_bytes()];
-    let place: [&[u8]; 6] = [
-        &1_i32.to_be_bytes(),
-        &text(topic)?,
-        &1_i32.to_be_bytes(),
-        &partition.to_be_bytes(),
-        &i32::try_from(batch.len())?.to_be_bytes(),
-        &batch,
-    ];
-    let request = [head.concat(), place.concat()].concat();
-    let mut stream = TcpStream::connect(kafka.bootstrap())?;
-    stream.write_all(&[&i32::try_from(request.len())?.to_be_bytes()[..], &request].concat())?;
-    let mut size = [0; 4];
-    stream.read_exact(&mut size)?;
-    let mut answer = vec![0; usize::try_from(i32::from_be_bytes(size))?];
-    stream.read_exact(&mut answer)?;
-    // Correlation, one topic, its name, one partition, its number: then the error's code.
-    let code =
-        answer.get(4 + 4 + 2 + topic.len() + 4 + 4..).and_then(|rest| rest.first_chunk::<2>()).ok_or("a short answer")?;
-    if *code == [0, 0] { Ok(()) } else { Err(format!("the broker refuses: {code:?}").into()) }
-}
-
-/// The checksum of record batches (RFC 3720, appendix B.4), bit by bit.
-fn crc32c(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |sum, byte| {
-        (0..8).fold(sum ^ u32::from(*byte), |sum, _| if sum & 1 == 1 { (sum >> 1) ^ 0x82f6_3b78 } else { sum >> 1 })
-    })
 }
 
 fn notes_become_offsets(kafka: &mut Kafka) -> Outcome {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 /// Every case that a long run must meet.
 pub const CATALOGUE: &[&str] = &[
     "a broker loses what it told nobody",
+    "a broker forgets to end a transaction",
     "a broker's disk is slow",
     "a checkpoint is damaged",
     "a credited deposit is reversed",

@@ -88,6 +88,13 @@ pub const CONTROLS: &[Control] = &[
         tried: Tried::Always,
     },
     Control {
+        name: "ending what the brokers have forgotten",
+        world: forgetful,
+        without: |profile| profile.defences = profile.defences.without(Defence::ForgottenEnded),
+        within: 20,
+        tried: Tried::Always,
+    },
+    Control {
         name: "fencing",
         world: absent,
         without: |profile| profile.brokers.fencing = false,
@@ -206,6 +213,13 @@ fn late(seed: u64) -> Profile {
 fn alone(seed: u64) -> Profile {
     let late = late(seed);
     Profile { defences: late.defences.without(Defence::RenewalAfterSlowEnd), ..late }
+}
+
+/// Brokers that forget to end transactions, and owners that die.
+fn forgetful(seed: u64) -> Profile {
+    let log = Faults { marker_forgotten: Rate(500), marker_late: Rate(2_000), ..Faults::NONE };
+    let process = ProcessFaults { kill: 300, ..ProcessFaults::default() };
+    Profile { log, process, partitions: 1, batch_records: 4, follow: false, ..Profile::calm(seed) }
 }
 
 /// Owners that sleep in the middle of what they do.

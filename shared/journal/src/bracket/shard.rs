@@ -3,13 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use custos_messages::{Machine, Record, Topic};
+use custos_messages::{Headers, Machine, Record, Topic};
 
 use super::{Cluster, Defence, PartitionReader, Seen, Transactor, Trouble, Verdict, check_size};
 use crate::{Entry, JournalError, LogIdentity, Reach, ShardLog, Transaction};
 
 /// Pause between two looks at whether transactions of others are decided.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Pause between two attempts to end what the cluster has left open.
+const END_AGAIN: Duration = Duration::from_secs(5);
+/// The key of the record whose abort ends what was left open. Nobody is ever shown it.
+const LEFT_OPEN: &[u8] = b"left-open";
 
 /// A shard on a cluster.
 pub(crate) struct Shard<C: Cluster> {
@@ -22,6 +26,8 @@ pub(crate) struct Shard<C: Cluster> {
     fenced: bool,
     /// The last end of a transaction was slow: a repeated one may still be under way, so the producer is made anew first.
     doubtful: bool,
+    /// The last transaction was aborted: whether its marker stands is looked at before the next, whose commit would be its own.
+    unsettled: bool,
     /// The header of the open transaction.
     header: Option<Receipt<C>>,
     /// Where the state partition ends if nobody else has written to it; `None` after an abort.
@@ -54,8 +60,8 @@ impl<C: Cluster> Shard<C> {
         if partition >= identity.partitions {
             return Err(JournalError::Misconfigured(format!("{} has no partition {partition}", identity.inbox)));
         }
-        let transactor = cluster.open_transactor(machine, partition)?;
-        let state_end = decided(&*cluster, machine, partition)?;
+        let mut transactor = cluster.open_transactor(machine, partition)?;
+        let state_end = decided(&*cluster, Some(&mut transactor), machine, partition)?;
         Ok(Self {
             cluster,
             machine,
@@ -63,6 +69,7 @@ impl<C: Cluster> Shard<C> {
             transactor: Some(transactor),
             fenced: false,
             doubtful: false,
+            unsettled: false,
             header: None,
             state_end: Some(state_end),
             inbox: None,
@@ -109,8 +116,8 @@ impl<C: Cluster> Shard<C> {
         if before > expected {
             return Err(self.unknown("the state topic holds records of another"));
         }
-        let transactor = self.cluster.open_transactor(self.machine, self.partition)?;
-        if decided(&*self.cluster, self.machine, self.partition)? != expected {
+        let mut transactor = self.cluster.open_transactor(self.machine, self.partition)?;
+        if decided(&*self.cluster, Some(&mut transactor), self.machine, self.partition)? != expected {
             return Err(self.unknown("the state topic holds records of another"));
         }
         self.transactor = Some(transactor);
@@ -238,7 +245,7 @@ impl<C: Cluster> Shard<C> {
     fn state_bounds(&self) -> Result<(u64, u64), JournalError> {
         // The cluster says that a commit is done a little before its marker stands: what we have written ourselves is waited for.
         if self.header.is_none() {
-            decided(&*self.cluster, self.machine, self.partition)?;
+            decided(&*self.cluster, None, self.machine, self.partition)?;
         }
         self.cluster.committed(Topic::State(self.machine), self.partition)
     }
@@ -330,6 +337,12 @@ impl<C: Cluster> ShardLog for Shard<C> {
         if self.doubtful {
             self.renew()?;
         }
+        if self.unsettled && self.holds(Defence::ForgottenEnded) {
+            let Some(transactor) = &mut self.transactor else { return Err(self.gone()) };
+            let settled = decided(&*self.cluster, Some(transactor), self.machine, self.partition);
+            settled.map_err(|error| self.fail(error))?;
+        }
+        self.unsettled = false;
         let opened = self.open(&header).map_err(|error| self.fail(error))?;
         self.header = Some(opened);
         Ok(())
@@ -356,16 +369,26 @@ impl<C: Cluster> ShardLog for Shard<C> {
     }
 
     fn abort(&mut self) -> Result<(), JournalError> {
-        if self.header.take().is_none() {
-            return Ok(());
-        }
-        self.state_end = None;
+        let Some(header) = self.header.take() else { return Ok(()) };
+        let expected = self.state_end.take();
+        let Some(transactor) = &mut self.transactor else { return Err(self.gone()) };
+        let header = transactor.await_receipt(&header);
+        let stands = header.map_err(|trouble| self.undelivered(trouble)).map_err(|error| self.fail(error))?;
         let end = self.end(Ending::Abort).map_err(|error| self.fail(error))?;
-        if self.is_slow(end) {
-            let error = self.unknown("its abort was slow");
-            return Err(self.fail(error));
-        }
-        Ok(())
+        let doubt = if self.is_slow(end) {
+            Some("its abort was slow")
+        } else if expected.is_some() && stands != expected {
+            // No marker stood before the header: what was committed last went with this.
+            Some("the transaction before it was open still")
+        } else {
+            None
+        };
+        let Some(doubt) = doubt else {
+            self.unsettled = true;
+            return Ok(());
+        };
+        let error = self.unknown(doubt);
+        Err(self.fail(error))
     }
 
     fn position(&self) -> u64 {
@@ -374,15 +397,26 @@ impl<C: Cluster> ShardLog for Shard<C> {
 }
 
 /// Waits until nothing in the state partition is undecided, and returns where it ends.
-fn decided<C: Cluster>(cluster: &C, machine: Machine, partition: u32) -> Result<u64, JournalError> {
+///
+/// Opening a producer ends what the cluster knows to be open. But a broker (Apache Kafka 4.3.0 to 4.4.0, KAFKA-20734) forgets the marker of
+/// a partition that has no leader when the marker is due, and then none ever comes by itself. The marker of any later transaction of
+/// the same id ends it: that is what the new producer is for. Without one it is only waited.
+fn decided<C: Cluster>(
+    cluster: &C,
+    mut new: Option<&mut C::Transactor>,
+    machine: Machine,
+    partition: u32,
+) -> Result<u64, JournalError> {
     let state = Topic::State(machine);
     let terms = cluster.terms();
     let until = cluster.now().saturating_add(terms.decided_timeout);
+    let mut ends = cluster.now();
     loop {
         let (_, end) = cluster.all(state, partition)?;
         let (_, stable) = cluster.committed(state, partition)?;
         if stable >= end || !terms.defences.hold(Defence::StateDecided) {
-            return Ok(end);
+            // A marker may have been written between the two looks.
+            return Ok(end.max(stable));
         }
         if cluster.now() >= until {
             return Err(JournalError::Misconfigured(format!(
@@ -390,6 +424,50 @@ fn decided<C: Cluster>(cluster: &C, machine: Machine, partition: u32) -> Result<
                 state.name()
             )));
         }
-        cluster.pause(LOOK_AGAIN);
+        match &mut new {
+            Some(transactor) if cluster.now() >= ends && terms.defences.hold(Defence::ForgottenEnded) => {
+                tracing::warn!(
+                    machine = machine.name(),
+                    partition,
+                    stable,
+                    end,
+                    "what the cluster has left open is aborted"
+                );
+                end_what_is_open(cluster, *transactor, machine, partition)?;
+                ends = cluster.now().saturating_add(END_AGAIN);
+            }
+            _ => cluster.pause(LOOK_AGAIN),
+        }
     }
+}
+
+/// Aborts a transaction without content, and with it what the id has left open in the state partition.
+///
+/// Never commits it: a manifest may stand there whose outputs were aborted. If it was a commit that was forgotten, its inputs are
+/// applied again, and its outputs are said twice, as after every tear.
+fn end_what_is_open<C: Cluster>(
+    cluster: &C,
+    transactor: &mut C::Transactor,
+    machine: Machine,
+    partition: u32,
+) -> Result<(), JournalError> {
+    let failed = |trouble: Trouble| match trouble.verdict {
+        Verdict::Fenced => JournalError::Fenced { machine: machine.name(), partition },
+        Verdict::Fatal | Verdict::Abort | Verdict::Retry => {
+            JournalError::Unavailable { operation: "end what a state partition holds open", reason: trouble.reason }
+        }
+    };
+    let content = Record { key: LEFT_OPEN.into(), value: None, headers: Headers::new() };
+    let mut receipt = Receipt::<C>::default();
+    transactor.begin().map_err(failed)?;
+    transactor.send(Topic::State(machine), &content, &mut receipt).map_err(failed)?;
+    transactor.await_receipt(&receipt).map_err(failed)?;
+    transactor.settle().map_err(failed)?;
+    let begun = cluster.now();
+    transactor.abort().map_err(failed)?;
+    if cluster.now().saturating_sub(begun) > cluster.terms().commit_slow {
+        // It may come again, and hit what follows.
+        return Err(failed(Trouble { verdict: Verdict::Abort, reason: "its abort was slow".to_owned() }));
+    }
+    Ok(())
 }

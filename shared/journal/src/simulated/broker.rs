@@ -115,7 +115,7 @@ impl Broker {
         let partition = self.partitions.get_mut(&place).ok_or(Code::NoSuchPlace)?;
         if let Some(id) = id
             && self.verification
-            && !partition.has_open(producer.pid)
+            && !partition.has_open(producer)
         {
             self.ids.get(&id).ok_or(Code::Mapping)?.verify(producer, place)?;
         }
@@ -136,6 +136,12 @@ impl Broker {
     /// The ids whose transactions have ended and whose markers are not all written.
     pub(super) fn awaiting_markers(&self) -> Vec<ShardId> {
         self.ids.iter().filter(|(_, one)| one.awaits_markers()).map(|(id, _)| *id).collect()
+    }
+
+    /// Forgets that the marker of an id's state partition is due, as if that had been deleted. Returns whether it was due.
+    pub(super) fn forget_state_marker(&mut self, id: ShardId) -> bool {
+        let coordinator = self.ids.get_mut(&id);
+        coordinator.is_some_and(|one| one.forget_markers(|(topic, _)| matches!(topic, Topic::State(_))))
     }
 
     /// Writes one marker of an id.

@@ -83,6 +83,8 @@ pub struct Faults {
     pub broker_clock: Rate,
     /// A write waits up to twelve seconds for the disk: longer than a transaction may be open.
     pub slow_write: Rate,
+    /// The broker forgets the marker of a state partition, which had no leader just then: Kafka 4.3.0 to 4.4.0 (KAFKA-20734).
+    pub marker_forgotten: Rate,
 }
 
 impl Faults {
@@ -102,6 +104,7 @@ impl Faults {
         compaction: Rate::NEVER,
         broker_clock: Rate::NEVER,
         slow_write: Rate::NEVER,
+        marker_forgotten: Rate::NEVER,
     };
 
     /// About half of the kinds, each with a rate of its own: what a run with this seed has to live with. Rare combinations are met
@@ -128,6 +131,7 @@ impl Faults {
             compaction: rate(100),
             broker_clock: rate(300),
             slow_write: rate(60),
+            marker_forgotten: rate(300),
         }
     }
 }

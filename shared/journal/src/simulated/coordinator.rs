@@ -132,6 +132,18 @@ impl Coordinator {
         Some((place?, self.producer, commit))
     }
 
+    /// Forgets that markers are due in these partitions. Returns whether any was.
+    pub(super) fn forget_markers(&mut self, of: impl Fn(Place) -> bool) -> bool {
+        let Phase::Ending { commit, left } = &mut self.phase else { return false };
+        let (commit, due) = (*commit, left.len());
+        left.retain(|place| !of(*place));
+        let forgotten = left.len() < due;
+        if left.is_empty() {
+            self.phase = Phase::Ended { commit };
+        }
+        forgotten
+    }
+
     pub(super) const fn awaits_markers(&self) -> bool {
         matches!(self.phase, Phase::Ending { .. })
     }
@@ -202,6 +214,17 @@ mod tests {
         assert!(writer.epoch > former.epoch && !commit);
         assert!(coordinator.init(None).is_ok());
         assert_eq!(coordinator.init(Some(former)), Err(Code::Fenced));
+    }
+
+    #[test]
+    fn a_marker_that_is_forgotten_is_not_written_and_the_transaction_counts_as_ended() {
+        let (mut coordinator, producer) = owned();
+        coordinator.add(producer, &[EVENTS, QUARANTINE], (NOW, 1)).unwrap();
+        assert_eq!(coordinator.end(producer, true, 1), Ok(Ended::Meant));
+        assert!(coordinator.forget_markers(|place| place == EVENTS));
+        assert!(!coordinator.forget_markers(|place| place == EVENTS));
+        assert_eq!(coordinator.due_marker(), Some((QUARANTINE, producer, true)));
+        assert!(coordinator.init(None).is_ok());
     }
 
     #[test]

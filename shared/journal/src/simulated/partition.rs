@@ -47,8 +47,10 @@ pub(super) struct Partition {
 }
 
 impl Partition {
-    pub(super) fn has_open(&self, pid: Pid) -> bool {
-        self.writers.get(&pid).is_some_and(|writer| writer.open_since.is_some())
+    /// Whether a producer of this epoch has a transaction open here.
+    pub(super) fn has_open(&self, producer: Producer) -> bool {
+        let writer = self.writers.get(&producer.pid);
+        writer.is_some_and(|writer| writer.open_since.is_some() && writer.epoch == producer.epoch)
     }
 
     /// Appends a batch and returns the offset of its first record; a batch that is known gets the offset that it has.

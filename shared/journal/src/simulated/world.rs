@@ -320,6 +320,11 @@ impl World {
             let Some(id) = awaiting.get(self.chance.place(awaiting.len())).copied() else { return };
             let now = self.now();
             let (machine, partition) = (id.0.name(), id.1);
+            if self.happens(|faults| faults.marker_forgotten) && self.broker.forget_state_marker(id) {
+                self.counts.markers_forgotten = self.counts.markers_forgotten.saturating_add(1);
+                self.note(format_args!("{machine}/{partition}: the marker of the state partition is forgotten"));
+                continue;
+            }
             if let Some((place, commit)) = self.broker.write_marker(id, now) {
                 self.note(format_args!("{machine}/{partition}: marker in {}, commit {commit}", place.0.name()));
             }

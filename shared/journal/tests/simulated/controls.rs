@@ -68,6 +68,15 @@ const CONTROLS: &[Control] = &[
         100,
         &["the state"],
     ),
+    (
+        "what the brokers have forgotten to end holds a shard up for ever",
+        |plan| {
+            plan.settings.faults.marker_forgotten = Rate(300);
+            without(plan, Defence::ForgottenEnded);
+        },
+        30,
+        &["the shard stands still"],
+    ),
 ];
 
 fn without(plan: &mut Plan, defence: Defence) {
@@ -115,6 +124,21 @@ fn the_bracket_alone_turns_late_ends_into_tears_that_are_repaired() {
     println!("the bracket alone: {report}");
     assert_eq!(violations, []);
     assert!(report.counts.stray_ends > 100 && report.tears > 50 && report.repairs > 30, "{report}");
+}
+
+#[test]
+fn what_the_brokers_have_forgotten_to_end_is_ended_and_repaired() {
+    for (name, renewal) in [("alone", false), ("hardened", true)] {
+        let forgetful = |seed| {
+            let mut plan = if renewal { hardened(seed) } else { exposed(seed) };
+            plan.settings.faults.marker_forgotten = Rate(1_000);
+            plan
+        };
+        let (report, violations) = sweep(0..200, forgetful, Until::Found);
+        println!("forgetful brokers, {name}: {} markers forgotten; {report}", report.counts.markers_forgotten);
+        assert_eq!(violations, [], "{name}");
+        assert!(report.counts.markers_forgotten > 100, "{report}");
+    }
 }
 
 #[test]

@@ -132,6 +132,7 @@ impl Run {
         let process = cluster.process();
         process.provision(&Provision { partitions: 1, gateways: 1, replication: 1 }).unwrap();
         let diary = SharedDiary::default();
+        diary.lock().unwrap().forgetful = plan.settings.faults.marker_forgotten != Rate::NEVER;
         let mut dice = Dice::new(plan.settings.seed);
         if dice.below(2) == 0 {
             supersede_at_requests(&cluster, &diary, dice.clone(), plan.repair);
@@ -204,6 +205,10 @@ impl Run {
     /// Nothing goes wrong any more: everything must be counted in the end, and once.
     fn conclude(mut self) -> Result<Report, String> {
         self.cluster.heal();
+        if self.diary.lock().unwrap().forgetful {
+            // What was committed last may be open still, until somebody commits or takes over.
+            self.owner = None;
+        }
         let reader = self.cluster.process();
         let mut left = PATIENCE;
         let mut idle = 0;
