@@ -29,6 +29,8 @@ pub enum Defence {
     StateDecided,
     /// A transaction that the cluster has forgotten to end is ended by the next owner: the shard does not stand still for ever.
     ForgottenEnded,
+    /// The end that a reader sees is the log's only if the leader knows of all that was committed: one that is new may not.
+    EndConfirmed,
 }
 
 /// The defences in force. All of them, but in tests that show what each is for.
@@ -39,6 +41,7 @@ pub struct Defences {
     renewal_after_slow_end: bool,
     state_decided: bool,
     forgotten_ended: bool,
+    end_confirmed: bool,
 }
 
 impl Defences {
@@ -49,6 +52,7 @@ impl Defences {
         renewal_after_slow_end: true,
         state_decided: true,
         forgotten_ended: true,
+        end_confirmed: true,
     };
 
     /// These without `defence`.
@@ -60,6 +64,7 @@ impl Defences {
             Defence::RenewalAfterSlowEnd => self.renewal_after_slow_end = false,
             Defence::StateDecided => self.state_decided = false,
             Defence::ForgottenEnded => self.forgotten_ended = false,
+            Defence::EndConfirmed => self.end_confirmed = false,
         }
         self
     }
@@ -71,6 +76,7 @@ impl Defences {
             Defence::RenewalAfterSlowEnd => self.renewal_after_slow_end,
             Defence::StateDecided => self.state_decided,
             Defence::ForgottenEnded => self.forgotten_ended,
+            Defence::EndConfirmed => self.end_confirmed,
         }
     }
 }

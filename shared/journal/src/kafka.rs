@@ -28,7 +28,7 @@ use crate::bracket::{Cluster, Shard, Terms};
 use crate::{Appender, Feed, Journal, JournalError, LogIdentity, Membership, Provision, ShardLog, Start};
 pub use settings::KafkaSettings;
 
-/// A log kept by Apache Kafka 3.7 or newer.
+/// A log kept by Apache Kafka 4.0 to 4.2.
 pub struct KafkaJournal {
     shared: Arc<Shared>,
 }

@@ -7,7 +7,7 @@
 //! Invariants: the same seed and the same calls give the same trace (with virtual time and one thread); what was acknowledged stays, unless
 //! a test takes it away; nothing happens that Kafka's protocol rules out.
 //!
-//! Deliberately absent: leaders that move, offsets inside transactions (nobody uses them), encodings, deletion of old records,
+//! Deliberately absent: leaders that move (but for what readers and clocks see of it), offsets inside transactions (nobody uses them), encodings, deletion of old records,
 //! late markers of a coordinator that moved, markers forgotten in other partitions than those of state.
 
 mod appender;
@@ -124,6 +124,8 @@ pub struct Counts {
     pub slow_writes: u64,
     /// Markers of state partitions that were never written.
     pub markers_forgotten: u64,
+    /// New leaders that did not know of everything yet when they were read.
+    pub leaders_behind: u64,
     /// Transactional producers opened.
     pub producers_opened: u64,
 }
@@ -278,6 +280,7 @@ impl Process {
     fn bounds(&self, place: (Topic, u32), committed: bool) -> Result<(u64, u64), JournalError> {
         self.ask("ask where a partition begins and ends", |world| {
             let no_such = || JournalError::Misconfigured(format!("{} has no partition {}", place.0.name(), place.1));
+            world.catch_up(place);
             let partition = world.broker.partition(place).ok_or_else(no_such)?;
             Ok((partition.first(), if committed { partition.stable() } else { partition.high() }))
         })

@@ -17,6 +17,7 @@ pub const CATALOGUE: &[&str] = &[
     "a host's clock jumps",
     "a key is used again with another body",
     "a no-op takes a payment's nonce",
+    "a new leader knows of less than was committed",
     "a node falls behind",
     "a node misbehaves",
     "a node shows a deposit that never was",

@@ -95,6 +95,13 @@ pub const CONTROLS: &[Control] = &[
         tried: Tried::Always,
     },
     Control {
+        name: "asking where the log ends before its end is believed",
+        world: moving,
+        without: |profile| profile.defences = profile.defences.without(Defence::EndConfirmed),
+        within: 20,
+        tried: Tried::Always,
+    },
+    Control {
         name: "fencing",
         world: absent,
         without: |profile| profile.brokers.fencing = false,
@@ -218,6 +225,13 @@ fn alone(seed: u64) -> Profile {
 /// Brokers that forget to end transactions, and owners that die.
 fn forgetful(seed: u64) -> Profile {
     let log = Faults { marker_forgotten: Rate(500), marker_late: Rate(2_000), ..Faults::NONE };
+    let process = ProcessFaults { kill: 300, ..ProcessFaults::default() };
+    Profile { log, process, partitions: 1, batch_records: 4, follow: false, ..Profile::calm(seed) }
+}
+
+/// Leaders of partitions that move, and owners that die.
+fn moving(seed: u64) -> Profile {
+    let log = Faults { leader_behind: Rate(2_000), ..Faults::NONE };
     let process = ProcessFaults { kill: 300, ..ProcessFaults::default() };
     Profile { log, process, partitions: 1, batch_records: 4, follow: false, ..Profile::calm(seed) }
 }

@@ -149,12 +149,6 @@ impl Profile {
         }
     }
 
-    /// Whether the brokers forget to end transactions.
-    #[must_use]
-    pub fn forgetful(&self) -> bool {
-        self.log.marker_forgotten != Rate::NEVER
-    }
-
     /// What this seed draws.
     #[must_use]
     pub fn drawn(seed: u64) -> Self {

@@ -101,7 +101,7 @@ pub fn run(profile: &Profile, telling: Telling) -> anyhow::Result<Outcome> {
     let was_asked = built.world.run(trouble, || built.people.asked() && !(built.people.outsiders() && built.running()));
     diary.note("world", format_args!("from now on nothing goes wrong; everything was asked: {was_asked}"));
     heal(&built);
-    if profile.forgetful() {
+    if cluster.counts().markers_forgotten > 0 {
         // What a shard committed last may be open still, until it commits again or is taken over, and then readers of its state see
         // what was before.
         built.orchestrators.iter().for_each(|process| process.lock().kill());
@@ -178,8 +178,7 @@ fn build(profile: &Profile, cluster: &Arc<SimulatedCluster>, diary: &Diary) -> a
     let known = Known { profile, diary, facts: &facts, log: &log, streams: &streams, cluster };
     let people = People::seat(&world, &known, outside);
     let compacted = if profile.log.compaction == Rate::NEVER { Compacted::Never } else { Compacted::Perhaps };
-    let faithful = profile.defences == Defences::ALL && !profile.forgetful();
-    let torn = if faithful { Torn::Never } else { Torn::Perhaps };
+    let torn = if profile.defences == Defences::ALL { Torn::Never } else { Torn::Perhaps };
     let auditor = LogOracle::new(Arc::clone(cluster), Arc::clone(&keyring), partitions, (compacted, torn), diary.clone());
     let auditor = world.seat(auditor);
     let hosts = || orchestrators.iter().map(|process| process.lock().installed()).collect();
@@ -264,6 +263,7 @@ fn note_counts(diary: &Diary, counts: &Counts) {
         (counts.late_arrivals, "a request arrives late"),
         (counts.lost_records, "a broker loses what it told nobody"),
         (counts.slow_writes, "a broker's disk is slow"),
+        (counts.leaders_behind, "a new leader knows of less than was committed"),
         (counts.markers_forgotten, "a broker forgets to end a transaction"),
         (counts.kills, "a process dies"),
     ] {

@@ -15,6 +15,8 @@ const END_AGAIN: Duration = Duration::from_secs(5);
 /// The key of the record whose abort ends what was left open. Nobody is ever shown it.
 const LEFT_OPEN: &[u8] = b"left-open";
 
+const RESTORE: &str = "restore a shard";
+
 /// A shard on a cluster.
 pub(crate) struct Shard<C: Cluster> {
     cluster: Arc<C>,
@@ -119,6 +121,13 @@ impl<C: Cluster> Shard<C> {
         let mut transactor = self.cluster.open_transactor(self.machine, self.partition)?;
         if decided(&*self.cluster, Some(&mut transactor), self.machine, self.partition)? != expected {
             return Err(self.unknown("the state topic holds records of another"));
+        }
+        // A marker stands where that of the last commit should, and need not be it: brokers forget.
+        let manifest = expected.saturating_sub(2);
+        let mut reader = self.cluster.open_reader(state, self.partition, manifest)?;
+        let patience = self.cluster.terms().answer_timeout;
+        if !matches!(reader.see(patience)?, Seen::Record(entry) if entry.offset == manifest) {
+            return Err(self.unknown("what was committed last is not there"));
         }
         self.transactor = Some(transactor);
         self.doubtful = false;
@@ -244,34 +253,66 @@ impl<C: Cluster> Shard<C> {
     /// First and next offset of the state partition, once everything in it is decided.
     fn state_bounds(&self) -> Result<(u64, u64), JournalError> {
         // The cluster says that a commit is done a little before its marker stands: what we have written ourselves is waited for.
-        if self.header.is_none() {
-            decided(&*self.cluster, None, self.machine, self.partition)?;
-        }
-        self.cluster.committed(Topic::State(self.machine), self.partition)
+        let known = match self.header {
+            None => decided(&*self.cluster, None, self.machine, self.partition)?,
+            Some(_) => 0,
+        };
+        let (first, end) = self.cluster.committed(Topic::State(self.machine), self.partition)?;
+        Ok((first, end.max(known)))
     }
 
     /// Shows the committed records of the state partition from `first` up to `end`.
+    ///
+    /// A reader that sees the end of the log has seen the end that the leader knows of, and one that has just become leader may know of
+    /// less than was committed. So where more than the last marker is missing, the leader is asked for its end first (it answers
+    /// when it knows, KIP-207), and then read once more.
     fn show(&self, first: u64, end: u64, visit: &mut dyn FnMut(Entry)) -> Result<(), JournalError> {
-        let operation = "restore a shard";
         let state = Topic::State(self.machine);
         if first >= end {
             return Ok(());
         }
         let patience = self.cluster.terms().answer_timeout;
         let mut reader = self.cluster.open_reader(state, self.partition, first)?;
+        let trusting = !self.holds(Defence::EndConfirmed);
+        let mut sure = trusting;
         while reader.next() < end {
             match reader.see(patience)? {
                 Seen::Record(entry) if entry.offset >= end => break,
-                Seen::Record(entry) => visit(entry),
+                Seen::Record(entry) => {
+                    visit(entry);
+                    sure = trusting;
+                }
                 // Markers and what was aborted take offsets that no record has.
-                Seen::End => break,
+                Seen::End if sure || end.saturating_sub(reader.next()) <= 1 => break,
+                Seen::End => {
+                    self.confirm(end)?;
+                    let next = reader.next();
+                    reader.seek(next)?;
+                    sure = true;
+                }
                 Seen::Nothing => {
                     let reason = format!("nothing after offset {} of {end}", reader.next());
-                    return Err(JournalError::Unavailable { operation, reason });
+                    return Err(JournalError::Unavailable { operation: RESTORE, reason });
                 }
             }
         }
         Ok(())
+    }
+
+    /// Waits until the leader of the state partition knows that it ends at `end` or later.
+    fn confirm(&self, end: u64) -> Result<(), JournalError> {
+        let until = self.cluster.now().saturating_add(self.cluster.terms().answer_timeout);
+        loop {
+            let (_, known) = self.cluster.committed(Topic::State(self.machine), self.partition)?;
+            if known >= end {
+                return Ok(());
+            }
+            if self.cluster.now() >= until {
+                let reason = format!("the leader knows of {known} offsets, and there were {end}");
+                return Err(JournalError::Unavailable { operation: RESTORE, reason });
+            }
+            self.cluster.pause(LOOK_AGAIN);
+        }
     }
 }
 
@@ -409,8 +450,8 @@ fn decided<C: Cluster>(
 ) -> Result<u64, JournalError> {
     let state = Topic::State(machine);
     let terms = cluster.terms();
-    let until = cluster.now().saturating_add(terms.decided_timeout);
-    let mut ends = cluster.now();
+    let mut until = None;
+    let mut ends = Duration::ZERO;
     loop {
         let (_, end) = cluster.all(state, partition)?;
         let (_, stable) = cluster.committed(state, partition)?;
@@ -418,14 +459,11 @@ fn decided<C: Cluster>(
             // A marker may have been written between the two looks.
             return Ok(end.max(stable));
         }
-        if cluster.now() >= until {
-            return Err(JournalError::Misconfigured(format!(
-                "{}[{partition}] holds open transactions of others: decided up to {stable}, written up to {end}",
-                state.name()
-            )));
-        }
+        let now = cluster.now();
+        // From the first look on: a partition without a leader answers late.
+        let until = *until.get_or_insert(now.saturating_add(terms.decided_timeout));
         match &mut new {
-            Some(transactor) if cluster.now() >= ends && terms.defences.hold(Defence::ForgottenEnded) => {
+            Some(transactor) if now >= ends && terms.defences.hold(Defence::ForgottenEnded) => {
                 tracing::warn!(
                     machine = machine.name(),
                     partition,
@@ -436,7 +474,13 @@ fn decided<C: Cluster>(
                 end_what_is_open(cluster, *transactor, machine, partition)?;
                 ends = cluster.now().saturating_add(END_AGAIN);
             }
-            _ => cluster.pause(LOOK_AGAIN),
+            _ if now < until => cluster.pause(LOOK_AGAIN),
+            _ => {
+                return Err(JournalError::Misconfigured(format!(
+                    "{}[{partition}] holds open transactions of others: decided up to {stable}, written up to {end}",
+                    state.name()
+                )));
+            }
         }
     }
 }
@@ -451,23 +495,25 @@ fn end_what_is_open<C: Cluster>(
     machine: Machine,
     partition: u32,
 ) -> Result<(), JournalError> {
-    let failed = |trouble: Trouble| match trouble.verdict {
-        Verdict::Fenced => JournalError::Fenced { machine: machine.name(), partition },
-        Verdict::Fatal | Verdict::Abort | Verdict::Retry => {
-            JournalError::Unavailable { operation: "end what a state partition holds open", reason: trouble.reason }
-        }
-    };
     let content = Record { key: LEFT_OPEN.into(), value: None, headers: Headers::new() };
     let mut receipt = Receipt::<C>::default();
-    transactor.begin().map_err(failed)?;
-    transactor.send(Topic::State(machine), &content, &mut receipt).map_err(failed)?;
-    transactor.await_receipt(&receipt).map_err(failed)?;
-    transactor.settle().map_err(failed)?;
-    let begun = cluster.now();
-    transactor.abort().map_err(failed)?;
-    if cluster.now().saturating_sub(begun) > cluster.terms().commit_slow {
+    let mut abort_it = || -> Result<Duration, Trouble> {
+        transactor.begin()?;
+        transactor.send(Topic::State(machine), &content, &mut receipt)?;
+        transactor.await_receipt(&receipt)?;
+        transactor.settle()?;
+        let begun = cluster.now();
+        transactor.abort()?;
+        Ok(cluster.now().saturating_sub(begun))
+    };
+    let unavailable = |reason| JournalError::Unavailable { operation: "end what a state partition holds open", reason };
+    match abort_it() {
+        Ok(took) if took <= cluster.terms().commit_slow => Ok(()),
         // It may come again, and hit what follows.
-        return Err(failed(Trouble { verdict: Verdict::Abort, reason: "its abort was slow".to_owned() }));
+        Ok(_) => Err(unavailable("its abort was slow".to_owned())),
+        Err(trouble) => match transactor.fatal().unwrap_or(trouble) {
+            Trouble { verdict: Verdict::Fenced, .. } => Err(JournalError::Fenced { machine: machine.name(), partition }),
+            Trouble { reason, .. } => Err(unavailable(reason)),
+        },
     }
-    Ok(())
 }

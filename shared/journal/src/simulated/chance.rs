@@ -85,6 +85,9 @@ pub struct Faults {
     pub slow_write: Rate,
     /// The broker forgets the marker of a state partition, which had no leader just then: Kafka 4.3.0 to 4.4.0 (KAFKA-20734).
     pub marker_forgotten: Rate,
+    /// A state partition gets a new leader while it is read, who for a while knows of less than was committed: readers come to an end
+    /// that is none. Asked where the partition ends, it answers when it knows (KIP-207).
+    pub leader_behind: Rate,
 }
 
 impl Faults {
@@ -105,6 +108,7 @@ impl Faults {
         broker_clock: Rate::NEVER,
         slow_write: Rate::NEVER,
         marker_forgotten: Rate::NEVER,
+        leader_behind: Rate::NEVER,
     };
 
     /// About half of the kinds, each with a rate of its own: what a run with this seed has to live with. Rare combinations are met
@@ -132,6 +136,7 @@ impl Faults {
             broker_clock: rate(300),
             slow_write: rate(60),
             marker_forgotten: rate(300),
+            leader_behind: rate(1_000),
         }
     }
 }

@@ -153,10 +153,11 @@ impl World {
     ) -> Result<Vec<Entry>, JournalError> {
         let short = self.happens(|faults| faults.short_read);
         let most = if short { self.chance.place(most.min(8)).saturating_add(1).min(most) } else { most };
+        let known = self.known_end(place, from);
         let mut entries = Vec::new();
         let mut next = from;
         while entries.len() < most
-            && let Some(entry) = self.entry(place, next, committed_only)?
+            && let Some(entry) = self.entry(place, next, committed_only)?.filter(|entry| entry.offset < known)
         {
             next = entry.offset.saturating_add(1);
             entries.push(entry);

@@ -23,6 +23,8 @@ const BEGINNING: u64 = 1_767_225_600_000;
 const TICK: Duration = Duration::from_millis(20);
 /// How far a broker's clock is off at most.
 const BROKER_CLOCK_MOST_MS: u64 = 30_000;
+/// For so long at most a new leader does not know of everything that was committed, and at least it leads when it does.
+const LEADER_MOST_MS: u64 = 2_000;
 /// The longest time that a write takes.
 const SLOW_WRITE_MOST_MS: u64 = 12_000;
 /// The longest time that a client stands still.
@@ -45,6 +47,8 @@ pub(super) struct World {
     pub(super) broker: Broker,
     /// How far ahead each leader's clock is; one that is not here is right. What is behind is so by what all others are ahead.
     broker_clocks: BTreeMap<Place, u64>,
+    /// What new leaders know of, and until when that is all of it.
+    behind: BTreeMap<Place, (u64, Duration)>,
     late: Vec<Request>,
     /// The next request of each of these kinds is held back, until it is released.
     to_hold: Vec<RequestKind>,
@@ -91,6 +95,7 @@ impl Core {
             chance: Chance::new(settings.seed),
             broker: Broker::new(settings.verification, settings.transaction_timeout),
             broker_clocks: BTreeMap::new(),
+            behind: BTreeMap::new(),
             late: Vec::new(),
             to_hold: Vec::new(),
             held: Vec::new(),
@@ -262,6 +267,7 @@ impl World {
         }
         self.settings.faults = super::Faults::NONE;
         self.broker_clocks.clear();
+        self.behind.clear();
         self.go_on();
     }
 
@@ -328,6 +334,32 @@ impl World {
             if let Some((place, commit)) = self.broker.write_marker(id, now) {
                 self.note(format_args!("{machine}/{partition}: marker in {}, commit {commit}", place.0.name()));
             }
+        }
+    }
+
+    /// Where readers of a partition that is read from `from` on come to an end, if its leader knows of less than there is.
+    pub(super) fn known_end(&mut self, place: Place, from: u64) -> u64 {
+        let now = self.now().since_start;
+        if let Some((known, _)) = self.behind.get(&place).filter(|(_, until)| now < *until) {
+            return *known;
+        }
+        if !matches!(place.0, Topic::State(_)) || !self.happens(|faults| faults.leader_behind) {
+            return u64::MAX;
+        }
+        let high = self.broker.partition(place).map_or(from, super::partition::Partition::high);
+        let known = from.saturating_add(self.chance.below(high.saturating_sub(from)));
+        self.note(format_args!("a new leader of {} {} knows of {known} offsets", place.0.name(), place.1));
+        self.counts.leaders_behind = self.counts.leaders_behind.saturating_add(1);
+        let until = now.saturating_add(Duration::from_millis(self.chance.below(LEADER_MOST_MS)));
+        self.behind.insert(place, (known, until));
+        known
+    }
+
+    /// The leader of a partition says where it ends, so it knows; and it stays leader for longer than it takes to read what it knows.
+    pub(super) fn catch_up(&mut self, place: Place) {
+        let until = self.now().since_start.saturating_add(Duration::from_millis(LEADER_MOST_MS));
+        if let Some(leader) = self.behind.get_mut(&place).filter(|(known, _)| *known != u64::MAX) {
+            *leader = (u64::MAX, until);
         }
     }
 

@@ -47,8 +47,8 @@ pub struct Diary {
     pub committed: BTreeSet<(u64, u64)>,
     /// Transactions of which the log said that nothing is visible.
     pub aborted: BTreeSet<(u64, u64)>,
-    /// The brokers forget markers: what was committed may be taken back, to be counted again under the same name.
-    pub forgetful: bool,
+    /// Two owners were told that they committed the same transaction.
+    pub twice: Option<String>,
     /// What a takeover or a commit found that cannot be.
     pub violation: Option<String>,
 }
@@ -221,8 +221,8 @@ impl Owner {
         match &outcome {
             Ok(()) => {
                 diary.transactions += 1;
-                if !diary.committed.insert(name) && !diary.forgetful {
-                    diary.violation.get_or_insert(format!("two owners committed {name:?}"));
+                if !diary.committed.insert(name) {
+                    diary.twice.get_or_insert(format!("two owners committed {name:?}"));
                 }
             }
             Err(JournalError::Aborted { .. }) if !acquires => drop(diary.aborted.insert(name)),

@@ -45,7 +45,9 @@ const CONTROLS: &[Control] = &[
         "without waiting for what is undecided a shard is restored from the past",
         |plan| {
             plan.settings.verification = false;
+            // Whoever asks where the log ends before its end is believed waits for the same.
             without(plan, Defence::StateDecided);
+            without(plan, Defence::EndConfirmed);
         },
         150,
         &["the manifests are no chain", "two owners committed"],
@@ -76,6 +78,15 @@ const CONTROLS: &[Control] = &[
         },
         30,
         &["the shard stands still"],
+    ),
+    (
+        "the end that a new leader knows of, taken for the log's, restores a shard from the past",
+        |plan| {
+            plan.settings.faults.leader_behind = Rate(500);
+            without(plan, Defence::EndConfirmed);
+        },
+        50,
+        &["the manifests are no chain", "two owners committed", "the state"],
     ),
 ];
 
@@ -139,6 +150,19 @@ fn what_the_brokers_have_forgotten_to_end_is_ended_and_repaired() {
         assert_eq!(violations, [], "{name}");
         assert!(report.counts.markers_forgotten > 100, "{report}");
     }
+}
+
+#[test]
+fn an_end_that_is_none_is_not_believed() {
+    let moved = |seed| {
+        let mut plan = hardened(seed);
+        plan.settings.faults = Faults { leader_behind: Rate(1_000), kill: Rate(100), ..LATE };
+        plan
+    };
+    let (report, violations) = sweep(0..200, moved, Until::Found);
+    println!("leaders that know of less: {report}");
+    assert_eq!(violations, []);
+    assert!(report.takeovers > 500, "{report}");
 }
 
 #[test]

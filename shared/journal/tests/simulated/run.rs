@@ -132,7 +132,6 @@ impl Run {
         let process = cluster.process();
         process.provision(&Provision { partitions: 1, gateways: 1, replication: 1 }).unwrap();
         let diary = SharedDiary::default();
-        diary.lock().unwrap().forgetful = plan.settings.faults.marker_forgotten != Rate::NEVER;
         let mut dice = Dice::new(plan.settings.seed);
         if dice.below(2) == 0 {
             supersede_at_requests(&cluster, &diary, dice.clone(), plan.repair);
@@ -205,7 +204,8 @@ impl Run {
     /// Nothing goes wrong any more: everything must be counted in the end, and once.
     fn conclude(mut self) -> Result<Report, String> {
         self.cluster.heal();
-        if self.diary.lock().unwrap().forgetful {
+        let taken_back = self.cluster.counts().markers_forgotten > 0;
+        if taken_back {
             // What was committed last may be open still, until somebody commits or takes over.
             self.owner = None;
         }
@@ -228,7 +228,11 @@ impl Run {
             }
         }
         let compacted = self.plan.settings.faults.compaction != Rate::NEVER;
-        let kept = if compacted { Kept::Newest } else { Kept::All };
+        let kept = match (compacted, taken_back) {
+            (true, _) => Kept::Newest,
+            (false, true) => Kept::TakenBack,
+            (false, false) => Kept::All,
+        };
         let mut report = judge(&reader, 0, &self.diary.lock().unwrap(), kept)?;
         report.counts = self.cluster.counts();
         report.trace = self.cluster.trace();
