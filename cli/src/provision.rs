@@ -3,6 +3,8 @@
 //! Safe to repeat, also on a running installation: a shard that has a manifest is never touched, and machines drop a policy that
 //! is not newer than theirs.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use custos_domain::partition_of;
 use custos_journal::{Journal, Provision};
@@ -17,6 +19,12 @@ use crate::config::Config;
 use crate::policy::{fits, read_signed};
 use crate::secrets::read_keyring;
 use crate::stage::open_journal;
+
+/// How often a first manifest is written that is not there afterwards.
+const MANIFEST_TRIES: u32 = 3;
+/// How often is looked for it each time, and how long after.
+const MANIFEST_LOOKS: u32 = 100;
+const MANIFEST_WAIT: Duration = Duration::from_millis(20);
 
 /// What provisioning found and did, a line each.
 #[derive(Debug, Default)]
@@ -41,13 +49,39 @@ pub fn provision(journal: &dyn Journal, wanted: &Provision) -> anyhow::Result<Re
             if next > first && standing(journal, shard).is_ok() {
                 continue;
             }
-            let mut log = journal.acquire(machine, partition).with_context(|| format!("acquiring {shard}"))?;
-            if provision_shard(shard, &mut *log)? {
+            let (_, inputs) = journal.bounds(Topic::Inbox(machine), partition)?;
+            anyhow::ensure!(
+                inputs == 0,
+                "the inbox of {shard} holds {inputs} records and its state has no manifest: the state was lost, and a first manifest \
+                 would not bring it back; see CUST-0001"
+            );
+            if first_manifest(journal, shard)? {
                 report.done.push(format!("{shard}: first manifest written"));
             }
         }
     }
     Ok(report)
+}
+
+/// Writes the first manifest of a shard and waits until it can be read: a broker may say that it is committed and forget to end it,
+/// which the next acquisition does. Returns whether there was none.
+fn first_manifest(journal: &dyn Journal, shard: ShardName) -> anyhow::Result<bool> {
+    let mut written = false;
+    for _ in 0..MANIFEST_TRIES {
+        let mut log = journal.acquire(shard.machine, shard.partition).with_context(|| format!("acquiring {shard}"))?;
+        if !provision_shard(shard, &mut *log)? {
+            return Ok(written);
+        }
+        written = true;
+        drop(log);
+        for _ in 0..MANIFEST_LOOKS {
+            if standing(journal, shard).is_ok() {
+                return Ok(true);
+            }
+            std::thread::sleep(MANIFEST_WAIT);
+        }
+    }
+    anyhow::bail!("{shard}: its first manifest is committed and cannot be read")
 }
 
 /// Appends the policy to every partition of every inbox.
@@ -89,4 +123,27 @@ pub fn run(config: &Config) -> anyhow::Result<Report> {
     publish(&*journal, &keyring, &signed, config.provision.partitions)?;
     report.done.push(format!("policy {} is published to every shard", policy.version));
     Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use custos_journal::EmbeddedJournal;
+    use custos_messages::{Headers, Record};
+
+    use super::*;
+
+    const WANTED: Provision = Provision { partitions: 1, gateways: 1, replication: 1 };
+
+    #[test]
+    fn a_first_manifest_is_written_once_and_never_over_an_inbox_that_holds_records() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = EmbeddedJournal::open(folder.path()).unwrap();
+        journal.provision(&WANTED).unwrap();
+        let record = Record { key: b"lost".to_vec(), value: Some(Vec::new()), headers: Headers::new() };
+        journal.appender().unwrap().append(Topic::Inbox(Machine::Chain), 0, record).unwrap();
+        let refused = provision(&journal, &WANTED).unwrap_err().to_string();
+        assert!(refused.contains("the inbox of chain/0 holds 1 records"), "{refused}");
+        assert!(standing(&journal, ShardName { machine: Machine::Accounts, partition: 0 }).is_ok());
+        assert_eq!(provision(&journal, &WANTED).unwrap_err().to_string(), refused);
+    }
 }
