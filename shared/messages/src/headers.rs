@@ -108,6 +108,17 @@ impl Headers {
         *self = Self::new();
     }
 
+    /// The same as bytes: names are compared more often than they are told.
+    pub(crate) fn as_pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut rest = self.bytes.as_slice();
+        std::iter::from_fn(move || {
+            let (name, more) = split(rest)?;
+            let (value, more) = split(more)?;
+            rest = more;
+            Some((name, value))
+        })
+    }
+
     /// Each with its name and value, in order.
     #[must_use]
     pub fn iter(&self) -> Iter<'_> {

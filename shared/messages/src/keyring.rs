@@ -122,8 +122,8 @@ impl Secret {
         part(&record.key);
         part(if record.value.is_some() { b"value" } else { b"tombstone" });
         part(value);
-        for (name, value) in record.headers.iter().filter(|(name, _)| sealed(name)) {
-            part(name.as_bytes());
+        for (name, value) in record.headers.as_pairs().filter(|(name, _)| sealed(name)) {
+            part(name);
             part(value);
         }
         mac.update(&said);
@@ -132,8 +132,9 @@ impl Secret {
     }
 }
 
-fn sealed(header: &str) -> bool {
-    header == CONTENT_TYPE || header.starts_with("ce_") || (header.starts_with("custos_") && header != AUTH)
+fn sealed(header: &[u8]) -> bool {
+    let own = header.starts_with(b"custos_") && header != AUTH.as_bytes();
+    own || header.starts_with(b"ce_") || header == CONTENT_TYPE.as_bytes()
 }
 
 impl Keyring {

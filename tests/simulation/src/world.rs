@@ -60,7 +60,8 @@ pub struct World {
 }
 
 struct Hall {
-    seats: Mutex<Vec<Place>>,
+    /// Taken whole at each turn, while others are seated or take theirs.
+    seats: Mutex<Arc<Vec<Place>>>,
     state: Mutex<State>,
     diary: Diary,
 }
@@ -85,7 +86,7 @@ impl World {
     #[must_use]
     pub fn new(cluster: Arc<SimulatedCluster>, diary: Diary, chance: Chance, interleaving: Interleaving) -> Self {
         let state = Mutex::new(State { chance, interleaving, changes: 0, turns: 0 });
-        let hall = Arc::new(Hall { seats: Mutex::new(Vec::new()), state, diary });
+        let hall = Arc::new(Hall { seats: Mutex::default(), state, diary });
         let (inside, weak) = (Arc::downgrade(&hall), Arc::downgrade(&cluster));
         if interleaving != Interleaving::default() {
             cluster.at_each_request(move |_| {
@@ -101,7 +102,7 @@ impl World {
     pub fn seat<A: Actor + 'static>(&self, actor: A) -> Seat<A> {
         let seat = Seat::new(actor);
         let place = Place { actor: Arc::<Mutex<A>>::clone(&seat.actor), due: Arc::default() };
-        lock(&self.hall.seats).push(place);
+        Arc::make_mut(&mut *lock(&self.hall.seats)).push(place);
         seat
     }
 
@@ -136,12 +137,12 @@ impl World {
 impl Hall {
     /// Somebody's turn, or time passes up to the next. Who is in the middle of a turn is not chosen.
     fn next(&self, cluster: &SimulatedCluster, until: Duration) {
-        let seats = lock(&self.seats).clone();
+        let seats = Arc::clone(&lock(&self.seats));
         let now = cluster.now();
         let changes = lock(&self.state).changes;
         let mut ready = Vec::new();
         let mut first = until;
-        for place in &seats {
+        for place in seats.iter() {
             let (due, seen) = *lock(&place.due);
             if matches!(place.actor.try_lock(), Err(TryLockError::WouldBlock)) {
                 continue;
@@ -195,7 +196,7 @@ impl Hall {
         };
         if turns > 0 {
             self.diary.sometimes("others act in the middle of a request");
-            let seats = lock(&self.seats).clone();
+            let seats = Arc::clone(&lock(&self.seats));
             for _ in 0..turns {
                 let drawn = lock(&self.state).chance.place(seats.len());
                 if let Some(place) = seats.get(drawn) {
