@@ -154,9 +154,12 @@ impl Desk<'_, '_> {
         quote: &FeeQuote,
         outbid: Option<Fees>,
     ) -> Result<(Fees, Outlay, u64), Lack> {
-        let fees = match outbid.or_else(|| self.to_outbid(payment)) {
-            Some(other) => fees::above(&other, quote, payment.envelope()),
-            None => fees::first(quote, payment.envelope()),
+        let fees = match (outbid, self.to_outbid(payment)) {
+            // What it does not know may ask for another share of tip than the market does: the last offer is all that it has.
+            (Some(other), _) => fees::above(&other, quote, payment.envelope())
+                .or_else(|| fees::all(quote, payment.envelope()).filter(|all| *all != other)),
+            (None, Some(other)) => fees::above(&other, quote, payment.envelope()),
+            (None, None) => fees::first(quote, payment.envelope()),
         };
         let fees = fees.ok_or(Lack::Fee)?;
         let outlay = self.outlay(payment, &fees).ok_or(Lack::Funds)?;

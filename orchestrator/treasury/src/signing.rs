@@ -43,11 +43,15 @@ impl Desk<'_, '_> {
 
     /// The timer while the first signature is ordered: the same order again.
     pub(crate) fn unsigned(&mut self, payment: &Payment, mut order: Box<Order>) -> Stage {
+        self.tell_overdue(payment, &mut order);
+        self.order_again(payment, order)
+    }
+
+    fn tell_overdue(&mut self, payment: &Payment, order: &mut Order) {
         if !order.overdue && self.at >= order.at.after(OVERDUE) {
             order.overdue = true;
             self.alarm(AlarmCode::SagaParked, payment.intent().to_string());
         }
-        self.order_again(payment, order)
     }
 
     fn arm_resend(&mut self, payment: &Payment, since: Timestamp) {
@@ -193,10 +197,10 @@ impl Desk<'_, '_> {
         self.send_newest(payment, &flight);
         self.arm_resend(payment, flight.since);
         let patience = self.chain_policy(&payment.chain).map(|entry| entry.bump_after).unwrap_or_default();
-        match &flight.bump {
+        match &mut flight.bump {
             Bump::Ordered(order) => {
-                let order = order.clone();
-                self.give_order(payment, &order);
+                self.tell_overdue(payment, order);
+                self.give_order(payment, order);
             }
             Bump::Asked(_) => {
                 self.question(payment, "bump", flight.asked);

@@ -89,7 +89,8 @@ impl WatchList {
             }
             self.note(partition, Place { next, end: None });
         }
-        self.note(partition, Place { next: next.max(end), end: Some(end) });
+        // Not from `end` on the next time: an end that a new leader shows may be none.
+        self.note(partition, Place { next, end: Some(end) });
         Ok(())
     }
 

@@ -54,6 +54,7 @@ impl Report {
         self.counts.stray_ends += other.counts.stray_ends;
         self.counts.kills += other.counts.kills;
         self.counts.lost_records += other.counts.lost_records;
+        self.counts.leaders_behind += other.counts.leaders_behind;
         self.counts.markers_forgotten += other.counts.markers_forgotten;
         self.counts.producers_opened += other.counts.producers_opened;
         self
@@ -111,6 +112,9 @@ pub fn judge(journal: &dyn Journal, partition: u32, diary: &Diary, kept: Kept) -
         torn.extend(said.iter().map(|said| (said[3], said[4])).filter(|name| !names.contains(name)));
     }
     judge_state(&manifests, &state, &inputs)?;
+    if let Some(twice) = &diary.twice {
+        return Err(twice.clone());
+    }
     // A compacted topic has only the newest header and manifest.
     if kept == Kept::Newest {
         return Ok(report);
@@ -186,9 +190,6 @@ fn judge_chain(manifests: &[Manifest]) -> Result<(), String> {
 
 /// Manifests tell what the owners were told.
 fn judge_told(diary: &Diary, names: &BTreeSet<(u64, u64)>) -> Result<(), String> {
-    if let Some(twice) = &diary.twice {
-        return Err(twice.clone());
-    }
     if let Some(name) = diary.committed.difference(names).next() {
         return Err(format!("{name:?} was committed, and its manifest is not there"));
     }

@@ -162,7 +162,7 @@ fn an_end_that_is_none_is_not_believed() {
     let (report, violations) = sweep(0..200, moved, Until::Found);
     println!("leaders that know of less: {report}");
     assert_eq!(violations, []);
-    assert!(report.takeovers > 500, "{report}");
+    assert!(report.takeovers > 500 && report.counts.leaders_behind > 100, "{report}");
 }
 
 #[test]

@@ -228,6 +228,9 @@ impl Run {
             }
         }
         let compacted = self.plan.settings.faults.compaction != Rate::NEVER;
+        if taken_back {
+            self.diary.lock().unwrap().twice = None;
+        }
         let kept = match (compacted, taken_back) {
             (true, _) => Kept::Newest,
             (false, true) => Kept::TakenBack,
