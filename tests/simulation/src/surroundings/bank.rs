@@ -17,7 +17,7 @@ use custos_testkit::{account, address, asset, chain, ether, key, tenant, tusd};
 use crate::actor::{Actor, Step};
 use crate::chance::Chance;
 use crate::diary::Diary;
-use crate::surroundings::chain::{Pays, SharedNetwork};
+use crate::surroundings::chain::{Coin, Pays, SharedNetwork};
 use crate::surroundings::facts::SharedFacts;
 use crate::surroundings::house::{House, SANCTIONED};
 use crate::surroundings::outside::Outside;
@@ -31,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_millis(200);
 /// The same, when it has nothing more to ask for.
 const REST: Duration = Duration::from_secs(10);
+/// Pause between two looks at what the hot address holds.
+const FUND_AGAIN: Duration = Duration::from_secs(120);
 const COINS: [&str; 2] = ["ETH", "TUSD"];
 /// Once in so many a client asks for more than there is.
 const DARING: u64 = 12;
@@ -81,7 +83,8 @@ pub struct Bank {
     workload: Workload,
     opened: u64,
     made: u64,
-    funded: bool,
+    /// When it was last looked at what the hot address holds.
+    funded: Option<Duration>,
     next_at: Duration,
     correlations: u64,
     waiting: BTreeMap<[u8; 16], Wish>,
@@ -116,7 +119,7 @@ impl Bank {
             workload,
             opened: 0,
             made: 0,
-            funded: false,
+            funded: None,
             next_at: Duration::ZERO,
             correlations: 0,
             waiting: BTreeMap::new(),
@@ -221,14 +224,20 @@ impl Bank {
         self.ask(AccountsInput::RequestAddress(RequestAddress { account, key, fingerprint, chain: chain() }), None);
     }
 
-    /// The house puts coins and fees into its hot address.
-    fn fund(&mut self) {
+    /// The house puts coins and fees into its hot address, and again when a reorganisation has taken them.
+    fn fund(&mut self, now: Duration) {
+        if self.funded.is_some_and(|at| now < at.saturating_add(FUND_AGAIN)) {
+            return;
+        }
+        self.funded = Some(now);
         let mut network = self.network.lock();
         let hot = Address::from(self.house.hot().0);
+        if network.head().is_some_and(|head| head.state.balance(Coin::Ether, &hot) > 0) {
+            return;
+        }
         let treasurer = Address::from(address("treasurer").0);
         network.pay(treasurer, Pays::Ether { to: hot, wei: ether("100000").base_units() });
         network.pay(treasurer, Pays::Token { to: hot, units: tusd("100000000").base_units() });
-        self.funded = true;
     }
 
     fn one_more(&mut self) {
@@ -366,9 +375,7 @@ impl Actor for Bank {
         if self.facts.lock().addresses.is_empty() {
             return Step::Idle(LOOK);
         }
-        if !self.funded {
-            self.fund();
-        }
+        self.fund(now);
         if self.made < self.workload.operations {
             self.one_more();
             self.next_at = now.saturating_add(Duration::from_millis(self.chance.below(self.workload.pause_ms)));
