@@ -3,7 +3,7 @@
 //!
 //! Two lines against the same thing hide each other: then the world of a control has only the first (`alone`), or both are taken away.
 
-use custos_journal::{Defence, Defences, Faults, Rate};
+use custos_journal::{Defence, Faults, Rate};
 use custos_runtime::shard;
 
 use crate::diary::Telling;
@@ -236,12 +236,11 @@ fn moving(seed: u64) -> Profile {
     Profile { log, process, partitions: 1, batch_records: 4, follow: false, ..Profile::calm(seed) }
 }
 
-/// Owners that sleep in the middle of what they do, and do not look whether another has written since.
+/// Owners that sleep in the middle of what they do.
 fn absent(seed: u64) -> Profile {
     let interleaving = Interleaving { turns: 10, absence: 60 };
     let process = ProcessFaults { pause: 80, ..ProcessFaults::default() };
-    let defences = Defences::ALL.without(Defence::EndConfirmed);
-    Profile { interleaving, process, defences, orchestrators: 3, follow: false, ..Profile::calm(seed) }
+    Profile { interleaving, process, orchestrators: 3, follow: false, ..Profile::calm(seed) }
 }
 
 /// What crosses between shards is sent again, and may arrive late.
