@@ -42,6 +42,30 @@ impl Work<'_, '_> {
         !leaving.is_empty()
     }
 
+    /// Whether making `to` the tip would undo something final that not every node has left. What was final took every node's word, and
+    /// it takes every node's word to undo it: each must stand on the very block that `to` shows in the place of what would leave. A
+    /// block up to the settled one counts as final with nothing in it.
+    pub(crate) fn held_against(&self, to: BlockRef) -> bool {
+        if self.tree.tip == Some(to) {
+            return false;
+        }
+        let (joining, fork) = self.down_to_canonical(to);
+        let is_final = |at: &BlockRef| {
+            let settled = self.tree.settled.is_some_and(|settled| at.number <= settled.number);
+            settled || self.block(*at).is_some_and(Block::has_final)
+        };
+        if !self.leaving(fork).iter().any(is_final) {
+            return false;
+        }
+        // A node that is merely behind shows nothing in its place.
+        let Some(instead) = joining.last() else { return true };
+        let agrees = |node| {
+            let head = self.tree.nodes.get(node).and_then(|view| view.head);
+            head.is_some_and(|head| self.descends(head, *instead))
+        };
+        !self.rules.others.iter().all(agrees)
+    }
+
     /// The blocks from `from` down that are not canonical, and the canonical block that they stand on.
     pub(crate) fn down_to_canonical(&self, from: BlockRef) -> (Vec<BlockRef>, Option<BlockRef>) {
         let mut path = Vec::new();
@@ -75,8 +99,7 @@ impl Work<'_, '_> {
         let mut before = block.clone();
         block.transfers.values_mut().for_each(|transfer| transfer.said = Said::Nothing);
         block.spends.values_mut().for_each(|spend| spend.said = Said::Nothing);
-        let was_final = before.transfers.values().any(|transfer| transfer.said == Said::Final)
-            || before.spends.values().any(|spend| spend.said == Said::Final);
+        let was_final = before.has_final();
         before.transfers.retain(|_, transfer| transfer.said > Said::Nothing);
         before.spends.retain(|_, spend| spend.said > Said::Nothing);
         let facts = deposits(&before, DepositNews::Unseen).chain(spends(&before, SpendNews::Unseen));
@@ -125,6 +148,13 @@ impl Work<'_, '_> {
         };
         let facts = deposits(&told, deposit_news).chain(spends(&told, spend_news));
         self.effects.messages.extend(facts.map(|message| Outbound { partition: None, message }));
+    }
+}
+
+impl Block {
+    fn has_final(&self) -> bool {
+        self.transfers.values().any(|transfer| transfer.said == Said::Final)
+            || self.spends.values().any(|spend| spend.said == Said::Final)
     }
 }
 

@@ -29,6 +29,9 @@ impl Work<'_, '_> {
     /// Acts on the tree as it is after `reported` was put into it.
     pub(crate) fn act(&mut self, reported: BlockRef) {
         let Some(head) = self.tree.nodes.get(&self.rules.first).and_then(|view| view.head) else { return };
+        if self.held_against(head) {
+            return self.hold(reported, head);
+        }
         let reorganised = self.tree.tip != Some(head) && self.switch(head);
         let canonical = self.block(reported).is_some_and(|block| block.canonical);
         if canonical {
@@ -36,9 +39,20 @@ impl Work<'_, '_> {
         }
         let agreements = self.agreements();
         self.alarm_disagreement(head, &agreements);
-        self.finalise(head, &agreements, canonical.then_some(reported.number));
+        self.finalise(head, &agreements);
         self.mark(head, reorganised);
         self.prune(head);
+    }
+
+    /// The branch stays as it is, and nothing is settled. A human is called for the block that the first node shows in the place of what
+    /// is final, once.
+    fn hold(&mut self, reported: BlockRef, head: BlockRef) {
+        if self.block(reported).is_some_and(|block| block.canonical) {
+            self.announce(reported, Said::Seen, u64::MAX);
+        }
+        if let Some(instead) = self.down_to_canonical(head).0.last() {
+            self.dispute(*instead);
+        }
     }
 
     /// One entry per other node; none while a node has no head or shares no block with the canonical branch.
@@ -60,13 +74,10 @@ impl Work<'_, '_> {
         })
     }
 
-    /// Says `Final` of all that is due from the settled block up, and from `also` if a report added to a block further down.
-    fn finalise(&mut self, head: BlockRef, agreements: &[Option<Agreement>], also: Option<u64>) {
+    /// Says `Final` of all that is due from the settled block up.
+    fn finalise(&mut self, head: BlockRef, agreements: &[Option<Agreement>]) {
         let Some(top) = self.reach(head, agreements, self.rules.shallowest) else { return };
         let unsettled = self.tree.settled.map_or(self.tree.floor, |settled| settled.number.saturating_add(1));
-        if let Some(also) = also.filter(|also| *also < unsettled && *also <= top) {
-            self.finalise_at(also, head, agreements);
-        }
         for height in unsettled..=top {
             self.finalise_at(height, head, agreements);
         }
@@ -102,11 +113,19 @@ impl Work<'_, '_> {
             if !deep(head.number) || !deep(agreement.head) {
                 continue;
             }
-            let Some(at) = self.canonical_at(fork) else { continue };
-            let fresh = self.block_mut(at).is_some_and(|block| !std::mem::replace(&mut block.alarmed, true));
-            if fresh {
-                self.alarm(AlarmCode::NodesDisagree, at);
+            if let Some(at) = self.canonical_at(fork) {
+                self.dispute(at);
             }
+        }
+    }
+
+    /// Calls a human because nodes differ about a block, once for each block.
+    fn dispute(&mut self, at: BlockRef) {
+        if self.block(at).is_some_and(|block| !block.alarmed)
+            && let Some(block) = self.block_mut(at)
+        {
+            block.alarmed = true;
+            self.alarm(AlarmCode::NodesDisagree, at);
         }
     }
 

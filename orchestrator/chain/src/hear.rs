@@ -105,6 +105,9 @@ impl Work<'_, '_> {
             return self.effects;
         }
         let news = self.merge(report);
+        if news {
+            self.settle_below(report.block);
+        }
         let moved = self.follow(report);
         if known && !news && !moved {
             self.effects.dropped = Some("repeat");
@@ -221,6 +224,14 @@ impl Work<'_, '_> {
         news || contradicted
     }
 
+    /// What is new in a block that was settled is looked at again, now or when the branch is not held any more.
+    fn settle_below(&mut self, at: BlockRef) {
+        let canonical = self.block(at).is_some_and(|block| block.canonical);
+        if canonical && self.tree.settled.is_some_and(|settled| at.number <= settled.number) {
+            self.tree.settled = at.number.checked_sub(1).and_then(|below| self.canonical_at(below));
+        }
+    }
+
     /// Notes what the node said last. Whether its head moved.
     fn follow(&mut self, report: &BlockReport) -> bool {
         let said = self.tree.nodes.get(&report.node).map(|view| view.reported);
@@ -278,7 +289,7 @@ impl Work<'_, '_> {
     }
 
     /// Whether `below` is `from` or lies on the branch under it.
-    fn descends(&self, from: BlockRef, below: BlockRef) -> bool {
+    pub(crate) fn descends(&self, from: BlockRef, below: BlockRef) -> bool {
         let mut at = from;
         while at.number > below.number {
             match self.parent(at) {

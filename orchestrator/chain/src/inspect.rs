@@ -2,10 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use custos_domain::{BlockRef, ChainId};
+use custos_domain::{BlockRef, ChainId, NodeName};
 use custos_saga::machine::Settled;
 
-use crate::state::{Entity, Key};
+use crate::state::{Entity, Key, Tree};
+
+/// The node whose head decides.
+fn policy_first<'s>(state: &'s BTreeMap<Key, Entity>, tree: &Tree) -> Option<&'s NodeName> {
+    let Some(Entity::Policy(held)) = state.get(&Key::Policy) else { return None };
+    held.policy.chains.get(&tree.chain)?.nodes.first()
+}
 
 /// What `state` knows about `subject`, a chain's CAIP-2 name; nothing if it is not a chain of this shard.
 #[must_use]
@@ -22,6 +28,11 @@ pub fn inspect(state: &BTreeMap<Key, Entity>, _: &Settled, subject: &str) -> Vec
         ("blocks whose parents are unknown".to_owned(), tree.pending.len().to_string()),
         ("transfers left out".to_owned(), tree.ignored.to_string()),
     ];
+    let first = policy_first(state, tree);
+    let ahead = first.and_then(|node| tree.nodes.get(node)).and_then(|view| view.head);
+    if let (Some(node), Some(head), true) = (first, ahead, ahead != tree.tip) {
+        facts.push(("held".to_owned(), format!("node {node} is at {}, without what is final", shown(head))));
+    }
     for node in &tree.silent {
         facts.push((format!("node {node}"), "silent: nothing becomes final until it has caught up".to_owned()));
     }

@@ -3,7 +3,8 @@
 //! Invariants: a deposit or spend is `Seen` only while its block is on the canonical branch, and `Final` only when its block is
 //! deep enough on the branch of *every* configured node; when a block leaves the canonical branch, whatever was said of it is
 //! taken back, tip first, before anything on the new branch is said. The canonical branch is that of the first configured
-//! node. Deliberately absent: node access, clocks, timers, and any judgement of what a deposit is worth.
+//! node, except that what is final leaves it only for a block that every configured node shows in its place. Deliberately absent: node
+//! access, clocks, timers, and any judgement of what a deposit is worth.
 
 mod branch;
 mod codec;

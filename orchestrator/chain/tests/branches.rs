@@ -74,25 +74,118 @@ fn a_reorganisation_below_finality_takes_the_credit_back_and_calls_a_human() {
 
 #[test]
 fn the_very_first_block_may_be_replaced_before_and_after_it_is_final() {
-    for (confirmations, alarm) in [(9, None), (2, Some("alarm: deep reorg"))] {
+    let left = ["unseen 1@2", "seen 3@1"];
+    let undone = ["unseen 1@2", "seen 3@1", "alarm: deep reorg"];
+    // What was final leaves the branch only when the other node has left it, too.
+    for (confirmations, by_one, by_both) in [(9, &left[..], &[][..]), (2, &["alarm: nodes disagree"][..], &undone[..])] {
         let mut shard = Shard::new(policy(&["a", "b"], confirmations, confirmations, 16));
         trunk(&mut shard, "a", 4);
         trunk(&mut shard, "b", 4);
-        let left = facts(&shard.report(&with(empty("a", at(1, 1), at(0, 0)), 3, "ETH")));
-        let expected: Vec<&str> = ["unseen 1@2", "seen 3@1"].into_iter().chain(alarm).collect();
-        assert_eq!(left, expected);
+        assert_eq!(facts(&shard.report(&with(empty("a", at(1, 1), at(0, 0)), 3, "ETH"))), by_one);
         // It goes on, and what is on the new branch becomes final when the other node has come round.
         let mut said = Vec::new();
         for number in 2..=12 {
             said.extend(facts(&shard.report(&empty("a", at(number, 1), at(number - 1, 1)))));
         }
         assert_eq!(said, [""; 0]);
-        said.extend(facts(&shard.report(&with(empty("b", at(1, 1), at(0, 0)), 3, "ETH"))));
+        assert_eq!(facts(&shard.report(&with(empty("b", at(1, 1), at(0, 0)), 3, "ETH"))), by_both);
         for number in 2..=12 {
             said.extend(facts(&shard.report(&empty("b", at(number, 1), at(number - 1, 1)))));
         }
         assert_eq!(said.iter().filter(|word| word.starts_with("final")).collect::<Vec<_>>(), ["final 3@1"]);
     }
+}
+
+#[test]
+fn one_node_alone_undoes_nothing_that_was_final() {
+    let mut shard = Shard::new(policy(&["a", "b", "c"], 2, 2, 16));
+    for node in ["a", "b", "c"] {
+        trunk(&mut shard, node, 4);
+    }
+    let head = |shard: &Shard| Chain::head(&shard.state[&Chain::key(blocks::chain())]);
+    // The first node, whose head decides, shows a block of its own at a final height; a human is called once.
+    let alone = shard.report(&with(empty("a", at(2, 1), at(1, 0)), 3, "ETH"));
+    assert_eq!((facts(&alone), head(&shard)), (vec!["alarm: nodes disagree".to_owned()], Some(at(4, 0))));
+    assert_eq!(words(&shard.report(&empty("a", at(3, 1), at(2, 1)))), [""; 0]);
+    // The others go on, and nothing becomes final beyond what the first node stands on.
+    for node in ["b", "c"] {
+        assert_eq!(words(&shard.report(&with(empty(node, at(5, 0), at(4, 0)), 4, "ETH"))), [""; 0]);
+    }
+    // It comes back through blocks that are known, the lowest of them below what is final.
+    let mut said = Vec::new();
+    for number in 2..=5 {
+        let report = empty("a", at(number, 0), at(number - 1, 0));
+        said.extend(facts(&shard.report(&if number == 5 { with(report, 4, "ETH") } else { report })));
+    }
+    assert_eq!((said, head(&shard)), (vec!["seen 4@5".to_owned()], Some(at(5, 0))));
+    // All leave it, one after the other: undone when the last has.
+    let leave = |node| with(empty(node, at(2, 2), at(1, 0)), 5, "ETH");
+    assert_eq!(facts(&shard.report(&leave("b"))), [""; 0]);
+    assert_eq!(facts(&shard.report(&leave("a"))), ["alarm: nodes disagree"]);
+    assert_eq!(facts(&shard.report(&leave("c"))), ["unseen 4@5", "unseen 1@2", "seen 5@2", "alarm: deep reorg"]);
+}
+
+#[test]
+fn two_nodes_that_contradict_each_other_undo_nothing_that_was_final() {
+    let mut shard = Shard::new(policy(&["a", "b"], 2, 2, 16));
+    trunk(&mut shard, "a", 6);
+    trunk(&mut shard, "b", 6);
+    assert_eq!(facts(&shard.report(&empty("a", at(2, 1), at(1, 0)))), ["alarm: nodes disagree"]);
+    assert_eq!(words(&shard.report(&empty("b", at(2, 2), at(1, 0)))), [""; 0], "they left it for different blocks");
+    // The first node is back on the branch and merely behind, when the other shows another block.
+    assert_eq!(words(&shard.report(&empty("a", at(2, 0), at(1, 0)))), [""; 0]);
+    assert_eq!(words(&shard.report(&empty("b", at(2, 3), at(1, 0)))), [""; 0]);
+    let facts = custos_chain::inspect(&shard.state, &Default::default(), "eip155:31337");
+    let held = facts.iter().find(|(name, _)| name == "held").map(|(_, what)| what.as_str()).unwrap();
+    assert!(held.starts_with("node a is at 2 "), "{held}");
+}
+
+#[test]
+fn a_new_first_node_that_is_behind_undoes_nothing_that_was_final() {
+    let mut shard = Shard::new(policy(&["a", "b"], 2, 2, 16));
+    trunk(&mut shard, "a", 6);
+    trunk(&mut shard, "b", 6);
+    let mut second = policy(&["d", "b"], 2, 2, 16);
+    second.version = 2;
+    assert_eq!(shard.give(ChainInput::Policy(signed(&second))).dropped, None);
+    assert_eq!(words(&shard.report(&empty("d", at(2, 0), at(1, 0)))), [""; 0]);
+    assert_eq!(words(&shard.report(&empty("b", at(3, 1), at(2, 0)))), [""; 0]);
+    assert_eq!(words(&shard.report(&empty("d", at(3, 0), at(2, 0)))), [""; 0]);
+}
+
+#[test]
+fn what_a_node_tells_late_of_a_final_block_becomes_final_when_the_branch_is_free_again() {
+    let mut shard = Shard::new(policy(&["a", "b"], 2, 2, 16));
+    for number in 1..=6 {
+        shard.report(&empty("a", at(number, 0), at(number - 1, 0)));
+    }
+    let mut said = Vec::new();
+    for number in 1..=6 {
+        let report = empty("b", at(number, 0), at(number - 1, 0));
+        said.extend(facts(&shard.report(&if number == 3 { with(report, 1, "ETH") } else { report })));
+    }
+    assert_eq!(said, ["seen 1@3", "alarm: nodes disagree"], "one of them does not tell of it");
+    assert_eq!(facts(&shard.report(&empty("a", at(2, 1), at(1, 0)))), ["alarm: nodes disagree"]);
+    // On its way back it tells of it.
+    let mut back = Vec::new();
+    for number in 2..=6 {
+        let report = empty("a", at(number, 0), at(number - 1, 0));
+        back.extend(facts(&shard.report(&if number == 3 { with(report, 1, "ETH") } else { report })));
+    }
+    assert_eq!(back, ["final 1@3"]);
+}
+
+#[test]
+fn a_node_that_is_behind_has_not_left_what_was_final() {
+    let mut shard = Shard::new(policy(&["a", "b"], 3, 3, 16));
+    trunk(&mut shard, "a", 8);
+    assert_eq!(trunk(&mut shard, "b", 4), ["final 1@2"]);
+    assert_eq!(facts(&shard.report(&empty("a", at(2, 1), at(1, 0)))), ["alarm: nodes disagree"]);
+    // Where nothing is final the first node is followed at once.
+    let mut shard = Shard::new(policy(&["a", "b"], 3, 3, 16));
+    trunk(&mut shard, "a", 8);
+    assert_eq!(trunk(&mut shard, "b", 3), [""; 0]);
+    assert_eq!(facts(&shard.report(&empty("a", at(2, 1), at(1, 0)))), ["unseen 1@2"]);
 }
 
 #[test]
@@ -224,7 +317,8 @@ fn a_long_chain_is_forgotten_below_the_kept_depth_but_never_what_is_not_final() 
     trunk(&mut shard, "b", 40);
     assert!(shard.state.len() <= 9, "{}", shard.state.len());
     assert_eq!(shard.report(&empty("a", at(3, 0), at(2, 0))).dropped, Some("below-floor"));
-    assert_eq!(facts(&shard.report(&empty("a", at(35, 7), at(34, 0)))), ["alarm: deep reorg"]);
+    assert_eq!(facts(&shard.report(&empty("a", at(35, 7), at(34, 0)))), ["alarm: nodes disagree"]);
+    assert_eq!(facts(&shard.report(&empty("b", at(35, 7), at(34, 0)))), ["alarm: deep reorg"]);
 }
 
 #[test]

@@ -65,11 +65,15 @@ impl World {
     }
 }
 
-/// What should have been said: what is final stays so while its block is canonical.
+/// What should have been said: what is final stays so while its block is canonical, and canonical until both nodes show the same
+/// block in its place.
 #[derive(Default)]
 struct Model {
     heads: BTreeMap<&'static str, usize>,
+    canonical: Vec<usize>,
+    settled: usize,
     finals: BTreeSet<usize>,
+    told: BTreeMap<usize, &'static str>,
 }
 
 impl Model {
@@ -80,22 +84,33 @@ impl Model {
                 self.heads.insert(node, block);
             }
         }
-        let Some(canonical) = self.heads.get("a").map(|head| world.path(*head)) else { return BTreeMap::new() };
-        self.finals.retain(|block| canonical.contains(block));
-        let mut told = BTreeMap::new();
-        for block in canonical {
-            let Some(needed) = World::needed(block) else { continue };
-            let deep = |node| {
-                let Some(path) = self.heads.get(node).map(|head| world.path(*head)) else { return false };
-                let depth = path.iter().position(|own| *own == block).map(|place| path.len() - place);
+        let Some(wanted) = self.heads.get("a").map(|head| world.path(*head)) else { return BTreeMap::new() };
+        let other = self.heads.get("b").map_or(Vec::new(), |head| world.path(*head));
+        let shared = |one: &[usize], two: &[usize]| one.iter().zip(two).take_while(|(one, two)| one == two).count();
+        let fork = shared(&wanted, &self.canonical);
+        let undoes = self.settled > fork || self.canonical[fork..].iter().any(|block| self.finals.contains(block));
+        if undoes && wanted.get(fork).is_none_or(|instead| !other.contains(instead)) {
+            return self.told.clone();
+        }
+        self.settled = self.settled.min(fork);
+        self.canonical = wanted;
+        let below = |length: usize| length.saturating_sub(usize::try_from(ETH).unwrap() - 1);
+        let reached = below(self.canonical.len()).min(below(other.len())).min(shared(&self.canonical, &other));
+        self.settled = self.settled.max(reached);
+        self.finals.retain(|block| self.canonical.contains(block));
+        self.told.clear();
+        for block in &self.canonical {
+            let Some(needed) = World::needed(*block) else { continue };
+            let deep = |path: &[usize]| {
+                let depth = path.iter().position(|own| own == block).map(|place| path.len() - place);
                 depth.is_some_and(|depth| u64::try_from(depth).unwrap() >= needed)
             };
-            if deep("a") && deep("b") {
-                self.finals.insert(block);
+            if deep(&self.canonical) && deep(&other) {
+                self.finals.insert(*block);
             }
-            told.insert(block, if self.finals.contains(&block) { "final" } else { "seen" });
+            self.told.insert(*block, if self.finals.contains(block) { "final" } else { "seen" });
         }
-        told
+        self.told.clone()
     }
 }
 

@@ -179,6 +179,12 @@ impl Follower {
         let settled = self.watch.cursor().map_or(self.chain.config.start_block, |cursor| cursor.number);
         let last = head.number.min(settled.saturating_add(self.lead_max));
         let Some(wanted) = last.checked_add(1).and_then(|end| NonZeroU64::new(end.saturating_sub(next))) else {
+            // So far ahead that nothing is fetched: whether the node has another chain by now only a question tells.
+            if let Some(last) = newest
+                && wait(&self.work, self.node.header_at(last.number))?.is_some_and(|found| header_ref(&found) != last)
+            {
+                return self.walk_back();
+            }
             self.announce()?;
             return Ok(Progress::Idle);
         };

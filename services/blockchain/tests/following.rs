@@ -60,6 +60,19 @@ fn a_follower_stops_so_far_beyond_the_cursor_and_goes_on_when_it_moves() {
 }
 
 #[test]
+fn a_follower_that_may_go_no_further_sees_that_its_node_has_another_chain() {
+    let mut world = world();
+    world.lead_max = 3;
+    world.dev.mine_n(9);
+    let _running = world.follow();
+    let numbers = || world.reports().iter().map(|report| report.block.number).collect::<Vec<_>>();
+    until(|| (numbers() == [1, 2, 3, 4]).then_some(()));
+    world.dev.replace(7, Dropped::Reinject, &vec![Vec::new(); 8]).unwrap();
+    until(|| (numbers() == [1, 2, 3, 4, 3, 4]).then_some(()));
+    assert_eq!(world.reports().last().map(|report| report.block), Some(world.block(4)));
+}
+
+#[test]
 fn a_follower_can_begin_with_the_genesis_block() {
     let mut world = world();
     world.start_block = 0;

@@ -166,6 +166,12 @@ impl Process {
         }
     }
 
+    /// Whether another release is installed than the one that runs: it is brought as soon as the process does anything.
+    #[must_use]
+    pub fn is_outdated(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.logic < self.installed.logic())
+    }
+
     /// Why a human would be called, if one would.
     #[must_use]
     pub fn halted(&self) -> Option<String> {
@@ -284,7 +290,7 @@ impl Actor for Process {
             self.die("killed");
             return Step::Dead;
         }
-        if self.running.as_ref().is_some_and(|running| running.logic < self.installed.logic()) {
+        if self.is_outdated() {
             if self.halted().is_some_and(|why| why.contains("activates logic")) {
                 self.diary.sometimes("a shard stands still before a logic that its binary does not know");
             }

@@ -216,7 +216,8 @@ fn rest(built: &Built) -> bool {
 
 fn is_at_rest(built: &Built) -> bool {
     built.people.look();
-    let changing = built.operator.as_ref().is_some_and(|operator| !operator.lock().done());
+    let changing = built.operator.as_ref().is_some_and(|operator| !operator.lock().done())
+        || built.orchestrators.iter().any(|process| process.lock().is_outdated());
     !built.running() && !changing && built.people.asked() && built.auditor.lock().is_drained()
 }
 

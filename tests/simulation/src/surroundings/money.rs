@@ -156,7 +156,7 @@ impl MoneyOracle {
                     self.posted(saga, entry);
                 }
             }
-            EventBody::DepositReversed(_) => self.diary.sometimes("a credited deposit is reversed"),
+            EventBody::DepositReversed(deposit) => self.reversed(deposit),
             EventBody::DepositUnseen(_) => self.diary.sometimes("a deposit leaves the chain before it is credited"),
             EventBody::DepositQuarantined(_) => self.diary.sometimes("a deposit is quarantined"),
             EventBody::PaymentSigned { tx, nonce, .. } => {
@@ -205,6 +205,14 @@ impl MoneyOracle {
         }
         if depth < u64::from(CONFIRMATIONS) {
             self.diary.violation(format!("deposit {} is credited at a depth of {depth} on every node", deposit.tx));
+        }
+    }
+
+    fn reversed(&self, deposit: &Deposit) {
+        self.diary.sometimes("a credited deposit is reversed");
+        if !self.network.lock().left_by_all(&block(&deposit.block.hash)) {
+            let (tx, at) = (deposit.tx, deposit.block.hash);
+            self.diary.violation(format!("deposit {tx} is reversed, and a node has never left block {at}"));
         }
     }
 

@@ -181,6 +181,25 @@ impl Network {
         self.shown.get(block).and_then(|depths| depths.iter().min().copied()).unwrap_or(0)
     }
 
+    /// Whether every node has shown, at some time, a branch that does not hold `block` although it reaches as high as the fork and more:
+    /// one that is merely behind has not.
+    #[must_use]
+    pub fn left_by_all(&self, block: &B256) -> bool {
+        let mut left = vec![false; self.nodes.len()];
+        let mut next = self.blocks.get(block);
+        for _ in 0..DEPTH_COUNTED {
+            let Some(here) = next else { break };
+            let beside = self.blocks.values().filter(|other| other.number == here.number && other.hash != here.hash);
+            for depths in beside.filter_map(|other| self.shown.get(&other.hash)) {
+                for (left, depth) in left.iter_mut().zip(depths) {
+                    *left |= *depth > 0;
+                }
+            }
+            next = self.blocks.get(&here.parent);
+        }
+        left.into_iter().all(|left| left)
+    }
+
     /// The depth of `block` on the canonical branch now, its own block counted; zero if it is not there.
     #[must_use]
     pub fn depth(&self, block: &B256) -> u64 {
