@@ -41,6 +41,13 @@ pub(crate) fn above(other: &Fees, quote: &FeeQuote, envelope: Amount) -> Option<
     raised(&Fees { gas_limit: own.gas_limit, ..*other }, quote, envelope)
 }
 
+/// The most that the envelope allows, with all of it as the tip.
+pub(crate) fn all(quote: &FeeQuote, envelope: Amount) -> Option<Fees> {
+    let own = first(quote, envelope)?;
+    let ceiling = Amount::new(envelope.base_units().checked_div(u128::from(own.gas_limit))?);
+    Some(Fees { max_fee_per_gas: ceiling, max_priority_fee_per_gas: ceiling, ..own })
+}
+
 /// Gas limit times `maxFeePerGas`, in wei; none on overflow.
 pub(crate) fn total(fees: &Fees) -> Option<Amount> {
     fees.max_fee_per_gas.times(u128::from(fees.gas_limit)).ok()

@@ -89,7 +89,7 @@ impl Desk<'_, '_> {
 
             (Stage::Signing(order), Event::Signed(signed)) => self.first_signed(payment, order, signed),
             (Stage::Signing(order), Event::SignRefused(refused)) => self.first_refused(payment, order, &refused),
-            (Stage::Signing(order), Event::Due) => self.order_again(payment, order),
+            (Stage::Signing(order), Event::Due) => self.unsigned(payment, order),
             (Stage::Signing(order), Event::Spend(fact)) => {
                 self.stranger(payment, &fact);
                 Stage::Signing(order)

@@ -51,7 +51,7 @@ impl Desk<'_, '_> {
         let every = every.max(Millis::seconds(1));
         let question = self.question(payment, "quote", asked);
         self.arm(Timer::Payment(payment.wallet, payment.intent()), every);
-        Stage::Quoting(Quoting { asked, question, open: true, lack: None })
+        Stage::Quoting(Quoting { asked, question, open: true, lack: None, outbid: None })
     }
 
     /// Sends the question; the same question has the same name.
@@ -71,11 +71,11 @@ impl Desk<'_, '_> {
         match self.too_late(payment, last.lack) {
             Some(reason) => self.refuse(payment, reason),
             None if last.open => match self.ask_within(payment, last.asked, self.patience(payment)) {
-                Stage::Quoting(again) => Stage::Quoting(Quoting { lack: last.lack, ..again }),
+                Stage::Quoting(again) => Stage::Quoting(Quoting { lack: last.lack, outbid: last.outbid, ..again }),
                 other => other,
             },
             None => match self.ask(payment, last.asked.saturating_add(1)) {
-                Stage::Quoting(again) => Stage::Quoting(Quoting { lack: last.lack, ..again }),
+                Stage::Quoting(again) => Stage::Quoting(Quoting { lack: last.lack, outbid: last.outbid, ..again }),
                 other => other,
             },
         }
@@ -110,7 +110,7 @@ impl Desk<'_, '_> {
             return self.refuse(payment, PaymentRefusal::Expired);
         }
         self.renew_limit(payment);
-        let lack = match self.affordable(payment, quote) {
+        let lack = match self.affordable(payment, quote, asked.outbid) {
             Ok((fees, outlay, nonce)) => {
                 self.reserve(payment, Some(outlay));
                 return self.order_first(payment, fees, nonce);
@@ -148,10 +148,18 @@ impl Desk<'_, '_> {
     }
 
     /// Fees, what they reserve, and the nonce that the wallet gives; or what lacks.
-    fn affordable(&mut self, payment: &Payment, quote: &FeeQuote) -> Result<(Fees, Outlay, u64), Lack> {
-        let fees = match self.to_outbid(payment) {
-            Some(other) => fees::above(&other, quote, payment.envelope()),
-            None => fees::first(quote, payment.envelope()),
+    fn affordable(
+        &mut self,
+        payment: &Payment,
+        quote: &FeeQuote,
+        outbid: Option<Fees>,
+    ) -> Result<(Fees, Outlay, u64), Lack> {
+        let fees = match (outbid, self.to_outbid(payment)) {
+            // What it does not know may ask for another share of tip than the market does: the last offer is all that it has.
+            (Some(other), _) => fees::above(&other, quote, payment.envelope())
+                .or_else(|| fees::all(quote, payment.envelope()).filter(|all| *all != other)),
+            (None, Some(other)) => fees::above(&other, quote, payment.envelope()),
+            (None, None) => fees::first(quote, payment.envelope()),
         };
         let fees = fees.ok_or(Lack::Fee)?;
         let outlay = self.outlay(payment, &fees).ok_or(Lack::Funds)?;

@@ -17,6 +17,8 @@ use crate::state::{Attempt, Bump, Ended, Entity, Fees, Flight, Key, Lack, Order,
 const RESEND_MOST: u64 = 8;
 /// How long a no-op waits that the signer has refused.
 const NO_OP_AGAIN: Millis = Millis::hours(1);
+/// When an order stands unanswered for so long, a human is called: it may be that no signer knows the wallet.
+const OVERDUE: Millis = Millis::hours(1);
 
 impl Desk<'_, '_> {
     /// Takes the nonce and orders the first signature, in one transaction.
@@ -37,6 +39,19 @@ impl Desk<'_, '_> {
         self.give_order(payment, &order);
         self.arm_resend(payment, order.at);
         Stage::Signing(order)
+    }
+
+    /// The timer while the first signature is ordered: the same order again.
+    pub(crate) fn unsigned(&mut self, payment: &Payment, mut order: Box<Order>) -> Stage {
+        self.tell_overdue(payment, &mut order);
+        self.order_again(payment, order)
+    }
+
+    fn tell_overdue(&mut self, payment: &Payment, order: &mut Order) {
+        if !order.overdue && self.at >= order.at.after(OVERDUE) {
+            order.overdue = true;
+            self.alarm(AlarmCode::SagaParked, payment.intent().to_string());
+        }
     }
 
     fn arm_resend(&mut self, payment: &Payment, since: Timestamp) {
@@ -69,7 +84,7 @@ impl Desk<'_, '_> {
         ];
         let content = Digest::of_parts("custos 2026 sign order", &parts);
         let id = CommandId::derive(payment.intent().as_bytes(), "sign", attempt, &content);
-        Order { id, attempt, nonce, fees, policy, at: self.at }
+        Order { id, attempt, nonce, fees, policy, at: self.at, overdue: false }
     }
 
     fn transaction(&self, payment: &Payment, nonce: u64, fees: &Fees) -> EthTransaction {
@@ -182,10 +197,10 @@ impl Desk<'_, '_> {
         self.send_newest(payment, &flight);
         self.arm_resend(payment, flight.since);
         let patience = self.chain_policy(&payment.chain).map(|entry| entry.bump_after).unwrap_or_default();
-        match &flight.bump {
+        match &mut flight.bump {
             Bump::Ordered(order) => {
-                let order = order.clone();
-                self.give_order(payment, &order);
+                self.tell_overdue(payment, order);
+                self.give_order(payment, order);
             }
             Bump::Asked(_) => {
                 self.question(payment, "bump", flight.asked);
@@ -340,9 +355,21 @@ impl Desk<'_, '_> {
             return self.park(payment);
         }
         self.reserve(payment, None);
+        if reason == WeakReplacement
+            && let Stage::Quoting(again) = self.ask(payment, order.attempt.saturating_add(1))
+        {
+            // Something that treasury does not know has the nonce at a higher fee: a tenth more, as far as the house may spend it.
+            return Stage::Quoting(Quoting { outbid: Some(order.fees), ..again });
+        }
         self.alarm(AlarmCode::SagaParked, payment.intent().to_string());
         self.arm(Timer::Payment(payment.wallet, payment.intent()), NO_OP_AGAIN);
-        Stage::Quoting(Quoting { asked: order.attempt, question: order.id, open: false, lack: Some(Lack::Fee) })
+        Stage::Quoting(Quoting {
+            asked: order.attempt,
+            question: order.id,
+            open: false,
+            lack: Some(Lack::Fee),
+            outbid: None,
+        })
     }
 
     /// A nonce without a signature: the next payment's, if it is the last that was given and free; else a no-op fills it.

@@ -288,6 +288,8 @@ pub struct Quoting {
     pub open: bool,
     /// What the last answer lacked.
     pub lack: Option<Lack>,
+    /// What a no-op offered that was too little for whatever has its nonce: it offers a tenth more.
+    pub outbid: Option<Fees>,
 }
 
 /// What stands between a quote and a signature.
@@ -325,6 +327,8 @@ pub struct Order {
     pub policy: SignedPolicy,
     /// When it was given.
     pub at: Timestamp,
+    /// Nobody has answered for long, and a human was told so.
+    pub overdue: bool,
 }
 
 /// A signature.

@@ -233,6 +233,48 @@ fn a_nonce_that_the_guard_gave_to_something_unknown_is_filled_so_that_later_ones
 }
 
 #[test]
+fn a_no_op_outbids_what_treasury_does_not_know_by_a_tenth_at_a_time_and_no_further_than_the_house_may_spend() {
+    let mut shard = Shard::open();
+    let order = ordered(&mut shard, 1, "ETH");
+    let effects = shard.give(refused(&order, SignRefusal::NonceTaken));
+    let mut filler = orders(&shard.give(quoted(&questions(&effects)[0], quote(10)))).remove(0);
+    let offer = |order: &WalletCommand| {
+        let tx = &sign_order(order).tx;
+        (tx.max_fee_per_gas.base_units(), tx.max_priority_fee_per_gas.base_units(), u128::from(tx.gas_limit))
+    };
+    let mut offered = vec![offer(&filler)];
+    loop {
+        let effects = shard.give(refused(&filler, SignRefusal::WeakReplacement));
+        assert_eq!(words(&effects), [""; 0], "no human is called while it can offer more");
+        let effects = shard.give(quoted(&questions(&effects)[0], quote(10)));
+        let Some(next) = orders(&effects).pop() else {
+            assert_eq!(words(&effects), ["alarm FeeEnvelopeReached"]);
+            break;
+        };
+        offered.push(offer(&next));
+        filler = next;
+    }
+    let (fee, tip, gas) = offered.pop().unwrap();
+    assert!(fee == tip && fee * gas <= ENVELOPE && (fee + 1) * gas > ENVELOPE, "the last offer is all: {fee} {tip} {gas}");
+    assert!(offered.windows(2).all(|pair| pair[1].0 == pair[0].0 + pair[0].0.div_ceil(10)), "{offered:?}");
+    assert!(offered.len() > 5, "{offered:?}");
+}
+
+#[test]
+fn an_order_that_nobody_answers_calls_a_human_once_and_stays() {
+    let mut shard = Shard::open();
+    let order = ordered(&mut shard, 1, "ETH");
+    assert_eq!(words(&shard.fire()), [""; 0], "not yet");
+    shard.now.0 += 3_600_000;
+    let effects = shard.fire();
+    assert_eq!((words(&effects), orders(&effects)), (vec!["alarm SagaParked".to_owned()], vec![order.clone()]));
+    shard.now.0 += 3_600_000;
+    let effects = shard.fire();
+    assert_eq!((words(&effects), orders(&effects)), (Vec::new(), vec![order.clone()]));
+    assert_eq!(sends(&shard.give(signed(&order))).len(), 1);
+}
+
+#[test]
 fn a_signature_after_a_refusal_calls_a_human() {
     let mut shard = Shard::open();
     let order = ordered(&mut shard, 1, "ETH");

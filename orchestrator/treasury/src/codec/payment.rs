@@ -80,6 +80,7 @@ fn stage_out(stage: &Stage) -> WireStage {
                 Some(Lack::Funds) => wire::Lack::Funds,
             }
             .into(),
+            outbid: quoting.outbid.as_ref().map(fees_out),
         }),
         Stage::Signing(order) => WireStage::Signing(order_out(order)),
         Stage::Sent(flight) => WireStage::Sent(flight_out(flight)),
@@ -126,6 +127,7 @@ fn stage_in(stage: WireStage) -> Result<Stage, &'static str> {
                 wire::Lack::Fee => Some(Lack::Fee),
                 wire::Lack::Funds => Some(Lack::Funds),
             },
+            outbid: held.outbid.map(|fees| fees_in(Some(fees))).transpose()?,
         }),
         WireStage::Signing(order) => Stage::Signing(Box::new(order_in(order)?)),
         WireStage::Sent(flight) => Stage::Sent(flight_in(flight)?),
@@ -184,6 +186,7 @@ fn order_out(order: &Order) -> wire::Order {
         fees: Some(fees_out(&order.fees)),
         policy: Some(policy_out(&order.policy)),
         at_ms: order.at.0,
+        overdue: order.overdue,
     }
 }
 
@@ -195,6 +198,7 @@ fn order_in(order: wire::Order) -> Result<Order, &'static str> {
         fees: fees_in(order.fees)?,
         policy: policy_in(order.policy.ok_or("order.policy")?),
         at: Timestamp(order.at_ms),
+        overdue: order.overdue,
     })
 }
 
