@@ -13,7 +13,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use custos_domain::{AssetId, EthAddress, TenantId};
 use custos_wallet::WorkFactor;
@@ -151,7 +151,7 @@ impl Stop {
 }
 
 fn plan(args: &DemoArgs, site: &Site, town: &Town) -> anyhow::Result<Plan> {
-    let free = || -> anyhow::Result<SocketAddr> { Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?) };
+    let [gateway, health, ops] = free_addresses()?;
     Ok(Plan {
         tenant: TenantId::new("demo-bank")?,
         chain_number: town.number(),
@@ -165,10 +165,24 @@ fn plan(args: &DemoArgs, site: &Site, town: &Town) -> anyhow::Result<Plan> {
         postgres: site.postgres.clone(),
         partitions: PARTITIONS,
         pace: Pace::FAST,
-        ports: Ports { gateway: free()?, health: free()?, ops: free()? },
+        ports: Ports { gateway, health, ops },
         work: WorkFactor::DEMONSTRATION,
         refused: vec![REFUSED],
     })
+}
+
+/// Addresses that nothing listens on, below those that systems give to outgoing connections: a worker that is started again must find
+/// its own free, however many connections were made in the meantime.
+fn free_addresses<const N: usize>() -> anyhow::Result<[SocketAddr; N]> {
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 22_000;
+    let mut chance = [0; 2];
+    getrandom::fill(&mut chance).map_err(|error| anyhow!("no randomness: {error}"))?;
+    let ports = (0..COUNT).map(|step| FIRST + (u16::from_be_bytes(chance) % COUNT + step) % COUNT);
+    // Each is held until all are found.
+    let held: Vec<TcpListener> = ports.filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).take(N).collect();
+    let addresses = held.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
+    addresses.try_into().map_err(|_| anyhow!("no free ports"))
 }
 
 /// Creates topics, first manifests and the policy.

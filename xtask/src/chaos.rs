@@ -45,6 +45,6 @@ pub fn chaos(wish: &Wish) -> Result<bool> {
     if !brought.missing.is_empty() {
         bail!("missing: {}", brought.missing.join("; "));
     }
-    let tally = runner::run_program(program, &environment)?;
+    let (tally, _) = runner::run_program(program, &environment)?;
     Ok(tally.failed == 0 && tally.skipped == 0)
 }

@@ -58,8 +58,8 @@ fn run(wish: &Wish) -> Result<Report> {
         let programs = built.tests.iter().filter(|program| program.ring == ring);
         let environment = environment(wish.long, &parts, postgres);
         let begun = Instant::now();
-        let tally = run_ring(ring, programs, &environment)?;
-        results.push(RingResult { ring, tally, took: begun.elapsed(), budget: ring.budget(wish.long) });
+        let (tally, failures) = run_ring(ring, programs, &environment)?;
+        results.push(RingResult { ring, tally, failures, took: begun.elapsed(), budget: ring.budget(wish.long) });
     }
     Ok(Report { parts, build, rings: results })
 }
@@ -103,17 +103,24 @@ fn environment(long: bool, parts: &Parts, postgres: Option<&SharedPostgres>) -> 
     environment
 }
 
-fn run_ring<'a>(ring: Ring, programs: impl Iterator<Item = &'a Program>, environment: &[(String, String)]) -> Result<Tally> {
+/// The counts, and what was said of the tests that failed.
+fn run_ring<'a>(
+    ring: Ring,
+    programs: impl Iterator<Item = &'a Program>,
+    environment: &[(String, String)],
+) -> Result<(Tally, Vec<String>)> {
     println!("\n==> ring {}", ring.name());
-    let mut tally = Tally::default();
+    let (mut tally, mut failures) = (Tally::default(), Vec::new());
     for program in programs {
-        tally = tally.plus(run_program(program, environment)?);
+        let (counts, said) = run_program(program, environment)?;
+        tally = tally.plus(counts);
+        failures.extend(said);
     }
-    Ok(tally)
+    Ok((tally, failures))
 }
 
-/// Runs one program to its end and passes on what it says.
-pub fn run_program(program: &Program, environment: &[(String, String)]) -> Result<Tally> {
+/// Runs one program to its end and passes on what it says. Gives its counts, and what it said of the tests that failed.
+pub fn run_program(program: &Program, environment: &[(String, String)]) -> Result<(Tally, Vec<String>)> {
     println!("--> {}: {}", program.folder.display(), program.name);
     let folder = root()?.join(&program.folder);
     let mut child = Command::new(&program.path)
@@ -135,10 +142,14 @@ pub fn run_program(program: &Program, environment: &[(String, String)]) -> Resul
         }
     }
     let status = child.wait().context("a test program was lost")?;
+    let mut failures = Vec::new();
     if !status.success() {
-        println!("--> FAILED: {}: {}: {status}\n", program.folder.display(), program.name);
+        let failed = format!("--> FAILED: {}: {}: {status}", program.folder.display(), program.name);
+        println!("{failed}\n");
+        failures.push(failed);
+        failures.extend(counter.failures());
     }
-    Ok(counter.end(status.success()))
+    Ok((counter.end(status.success()), failures))
 }
 
 /// Whether a missing part is a failure.

@@ -15,6 +15,8 @@ pub struct RingResult {
     pub ring: Ring,
     /// How many.
     pub tally: Tally,
+    /// What was said of the tests that failed.
+    pub failures: Vec<String>,
     /// How long it took.
     pub took: Duration,
     /// How long it may take.
@@ -44,6 +46,12 @@ impl Report {
 
     /// Says it all; the counts stand alone on the last line.
     pub fn print(&self) {
+        let failures: Vec<&String> = self.rings.iter().flat_map(|result| &result.failures).collect();
+        if !failures.is_empty() {
+            // Again, at the end, where whoever sees only the end of a long log finds it.
+            println!("\nfailures");
+            failures.iter().for_each(|line| println!("  {line}"));
+        }
         println!("\nparts");
         for image in &self.parts.images {
             println!("  {image}");
@@ -57,7 +65,7 @@ impl Report {
         println!("\n{:<10}{:>9}{:>9}{:>9}{:>10}{:>9}", "ring", "passed", "failed", "skipped", "took, s", "budget");
         row("parts", "", self.parts.took, BUILD_BUDGET);
         row("build", "", self.build, BUILD_BUDGET);
-        for RingResult { ring, tally: Tally { passed, failed, skipped }, took, budget } in &self.rings {
+        for RingResult { ring, tally: Tally { passed, failed, skipped }, took, budget, .. } in &self.rings {
             row(ring.name(), &format!("{passed:>9}{failed:>9}{skipped:>9}"), *took, *budget);
         }
         let Tally { passed, failed, skipped } = self.total();
@@ -76,7 +84,8 @@ mod tests {
 
     fn report(tally: Tally, missing: &[&str]) -> Report {
         let missing = missing.iter().map(|&part| part.to_owned()).collect();
-        let ring = RingResult { ring: Ring::Laws, tally, took: Duration::ZERO, budget: Duration::ZERO };
+        let (took, budget) = (Duration::ZERO, Duration::ZERO);
+        let ring = RingResult { ring: Ring::Laws, tally, failures: Vec::new(), took, budget };
         Report { parts: Parts { missing, ..Parts::default() }, build: Duration::ZERO, rings: vec![ring] }
     }
 

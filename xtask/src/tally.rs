@@ -1,5 +1,8 @@
 //! Counts what the test runner says, line by line, and decides which of its lines a reader needs.
 
+/// How many lines the summary repeats of what a program says of its failures.
+const SAID_MOST: usize = 120;
+
 /// How many tests passed, failed and were not run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -32,6 +35,10 @@ pub struct Counter {
     not_run: u64,
     /// Inside the runner's second list of the names of tests that passed.
     names: bool,
+    /// What it says of those that failed.
+    failures: Vec<String>,
+    /// Inside of that.
+    failing: bool,
 }
 
 impl Counter {
@@ -49,10 +56,24 @@ impl Counter {
             // Its test passes, for want of a better word in the runner; here it counts for what it is.
             self.not_run = self.not_run.saturating_add(1);
         }
+        self.failing = (self.failing || line == "failures:") && !line.starts_with("test result: ");
+        if self.failing && !of_backtrace(line) {
+            self.failures.push(line.to_owned());
+        }
         let heading = line == "successes:";
         let name = self.names && line.starts_with("    ");
         self.names = heading || name;
         !heading && !name
+    }
+
+    /// What was said of the tests that failed, without what lies between.
+    pub fn failures(&mut self) -> Vec<String> {
+        let mut said = std::mem::take(&mut self.failures);
+        let between = said.len().saturating_sub(SAID_MOST);
+        if between > 0 {
+            said.splice(SAID_MOST / 2..SAID_MOST / 2 + between, [format!("[{between} lines, which stand above]")]);
+        }
+        said
     }
 
     /// The counts, when the run has ended; `clean` is what its exit status said.
@@ -72,6 +93,16 @@ impl Counter {
         }
         self.open = false;
     }
+}
+
+/// A frame of a backtrace: `  12: name` or `at path`.
+fn of_backtrace(line: &str) -> bool {
+    let line = line.trim_start();
+    line.starts_with("at ./")
+        || line.starts_with("at /")
+        || line
+            .split_once(": ")
+            .is_some_and(|(digits, _)| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// The number in front of a word.
@@ -118,6 +149,24 @@ mod tests {
         let lines =
             ["running 2 tests", "kafka: not run: no image; run up.sh", "test result: ok. 2 passed; 0 failed; 0 ignored"];
         assert_eq!(count(&lines, true), Tally { passed: 1, failed: 0, skipped: 1 });
+    }
+
+    #[test]
+    fn what_is_said_of_failures_is_kept_without_frames_and_within_a_bound() {
+        let mut counter = Counter::default();
+        let said =
+            ["failures:", "", "---- a stdout ----", "not ready: 3 of 4", "   3: a::b", "             at ./a.rs:1:2", RESULT];
+        for line in ["running 16 tests", "test a ... FAILED"].iter().chain(&said) {
+            counter.line(line);
+        }
+        assert_eq!(counter.failures(), said[..4]);
+        counter.line("failures:");
+        for number in 0..500 {
+            counter.line(&format!("line {number}"));
+        }
+        let kept = counter.failures();
+        assert_eq!((kept.len(), kept[60].as_str()), (121, "[381 lines, which stand above]"));
+        assert_eq!(kept.last().map(String::as_str), Some("line 499"));
     }
 
     #[test]

@@ -1,11 +1,9 @@
 //! An installation of the product in a folder of its own, and the configurations of its processes.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::{Context, bail};
 use tempfile::TempDir;
@@ -113,7 +111,7 @@ impl Installation {
         let program = program().await?;
         let folder = tempfile::Builder::new().prefix("custos-e2e-").tempdir()?;
         let path = folder.path().join("bank");
-        let (gateway, health, blockchain) = (free_port()?, free_port()?, free_port()?);
+        let (gateway, health, blockchain) = (free_address()?, free_address()?, free_address()?);
         let mut arguments = vec!["init".to_owned(), path.display().to_string(), "--fast".to_owned()];
         for (name, value) in [("gateway", gateway), ("health", health), ("ops", blockchain)] {
             arguments.extend([format!("--{name}"), value.to_string()]);
@@ -180,8 +178,8 @@ impl Installation {
     /// There is no free port.
     pub fn seat(&mut self, name: &str, parts: &[Part]) -> anyhow::Result<Option<String>> {
         let instance = 1 + u32::try_from(self.seats.values().filter(|seat| seat.gateway.is_some()).count())?;
-        let gateway = if parts.contains(&Part::Gateway) { Some((free_port()?, instance)) } else { None };
-        self.seats.insert(name.to_owned(), Seat { ops: free_port()?, gateway });
+        let gateway = if parts.contains(&Part::Gateway) { Some((free_address()?, instance)) } else { None };
+        self.seats.insert(name.to_owned(), Seat { ops: free_address()?, gateway });
         Ok(gateway.map(|(at, _)| format!("http://{at}")))
     }
 
@@ -285,10 +283,10 @@ impl Installation {
         let ops = match seat {
             Some(seat) => seat.ops,
             None if parts.contains(&Part::Blockchain) => self.blockchain,
-            None => free_port()?,
+            None => free_address()?,
         };
         let process = section(&mut config, "process")?;
-        process.insert("health".to_owned(), Value::from(free_port()?.to_string()));
+        process.insert("health".to_owned(), Value::from(free_address()?.to_string()));
         process.insert("ops".to_owned(), Value::from(ops.to_string()));
         process.remove("advertise");
         if seat.is_some() || parts.len() == Part::ALL.len() {
@@ -340,23 +338,8 @@ fn section<'c>(config: &'c mut Table, name: &str) -> anyhow::Result<&'c mut Tabl
     config.get_mut(name).and_then(Value::as_table_mut).with_context(|| format!("no section `{name}`"))
 }
 
-/// A port that nothing listens on, below those that the system gives to outgoing connections: a process that is started again
-/// must find its port free, however many connections were made in the meantime.
-fn free_port() -> anyhow::Result<SocketAddr> {
-    const FIRST: u16 = 10_000;
-    const COUNT: u16 = 22_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Test programs run beside each other, so each begins somewhere else.
-    let begin = u16::try_from(RandomState::new().hash_one(std::process::id()) % u64::from(COUNT))?;
-    // Whoever came first has begun.
-    let _ = NEXT.compare_exchange(0, begin, Ordering::AcqRel, Ordering::Acquire);
-    for _ in 0..COUNT {
-        let port = FIRST + NEXT.fetch_add(1, Ordering::AcqRel) % COUNT;
-        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-            return Ok(listener.local_addr()?);
-        }
-    }
-    bail!("no free port")
+fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, custos_parts::free_port()?)))
 }
 
 /// The product's program: the one that `CUSTOS_TEST_BINARY` names, else the one that cargo builds beside this test.

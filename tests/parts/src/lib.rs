@@ -21,7 +21,7 @@ use std::time::Duration;
 pub use anvil::{Anvil, start_anvil};
 pub use cluster::{Cluster, start_cluster, start_cluster_with};
 pub use kafka::{Kafka, start_kafka, start_kafka_process};
-pub use place::contracts;
+pub use place::{contracts, free_port};
 pub use postgres::{Postgres, start_postgres};
 pub use proxy::{Api, Deed, Fate, Observation, Proxy, Rule, When};
 

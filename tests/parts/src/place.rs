@@ -1,7 +1,11 @@
 //! Where things are on this machine: ports, fetched programs, readiness.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::PartError;
@@ -35,10 +39,30 @@ pub fn contracts() -> Result<PathBuf, PartError> {
         .ok_or(PartError::Missing("the compiled contracts are not on this machine"))
 }
 
-/// A port of the loopback interface that is free now.
-pub(crate) fn free_port() -> Result<u16, PartError> {
-    let port = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    port.map(|address| address.port()).map_err(|source| PartError::Program { program: "a listener", source })
+/// A port of the loopback interface that nothing listens on, below those that the system gives to outgoing connections: what is
+/// started a moment later, or once more, must find it free, however many connections were made in the meantime.
+///
+/// # Errors
+/// [`PartError::Program`] if every port is taken.
+pub fn free_port() -> Result<u16, PartError> {
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 22_000;
+    static NEXT: OnceLock<AtomicU16> = OnceLock::new();
+    // Test programs run beside each other, so each begins somewhere else.
+    let next = NEXT.get_or_init(|| {
+        let chance = RandomState::new().hash_one(std::process::id()) % u64::from(COUNT);
+        AtomicU16::new(u16::try_from(chance).unwrap_or_default())
+    });
+    let mut last = None;
+    for _ in 0..COUNT {
+        let port = FIRST + next.fetch_add(1, Ordering::Relaxed) % COUNT;
+        match TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => last = Some(error),
+        }
+    }
+    let source = last.unwrap_or_else(|| std::io::ErrorKind::AddrInUse.into());
+    Err(PartError::Program { program: "a listener", source })
 }
 
 /// Waits until something accepts connections on a port of the loopback interface.

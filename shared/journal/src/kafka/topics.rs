@@ -59,7 +59,8 @@ pub(super) fn provision(shared: &Shared, wanted: &Provision) -> Result<Vec<Strin
     Ok(differences)
 }
 
-/// Deletes every topic and waits until it is gone.
+/// Deletes every topic and waits until it is gone: what the controller has deleted, a broker may still name for a moment, and whoever
+/// comes next would take that for an installation.
 pub(super) fn remove(shared: &Shared) -> Result<(), JournalError> {
     const REMOVAL: &str = "delete topics";
     let admin: AdminClient<DefaultClientContext> =
@@ -73,6 +74,16 @@ pub(super) fn remove(shared: &Shared) -> Result<(), JournalError> {
             Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
             Err((name, code)) => return Err(JournalError::Misconfigured(format!("{name} cannot be deleted: {code}"))),
         }
+    }
+    let until = Instant::now() + shared.settings.answer_timeout;
+    while let Some(topic) = shared.watermarks.there()?.first() {
+        if Instant::now() >= until {
+            return Err(JournalError::Unavailable {
+                operation: REMOVAL,
+                reason: format!("{} is still there", topic.name()),
+            });
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
 }
