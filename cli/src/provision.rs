@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use custos_domain::partition_of;
-use custos_journal::{Journal, Provision};
+use custos_journal::{Journal, Provision, Remedy};
 use custos_messages::accounts::AccountsInput;
 use custos_messages::chain::ChainInput;
 use custos_messages::treasury::TreasuryInput;
 use custos_messages::{Keyring, Machine, Mail, Postmark, ShardName, SignedPolicy, Source, Topic};
 use custos_runtime::replay::standing;
-use custos_runtime::shard::provision_shard;
+use custos_runtime::shard::{TakeoverError, provision_shard};
 
 use crate::config::Config;
 use crate::policy::{fits, read_signed};
@@ -58,16 +58,21 @@ pub fn provision(journal: &dyn Journal, wanted: &Provision) -> anyhow::Result<Re
 }
 
 /// Writes the first manifest of a shard and waits until it can be read: a broker may say that it is committed and forget to end it,
-/// which the next acquisition does. Returns whether there was none.
+/// which the next acquisition does. What may succeed a moment later is tried again. Returns whether there was none.
 fn first_manifest(journal: &dyn Journal, shard: ShardName) -> anyhow::Result<bool> {
     let mut written = false;
+    let mut last = None;
     for _ in 0..MANIFEST_TRIES {
-        let mut log = journal.acquire(shard.machine, shard.partition).with_context(|| format!("acquiring {shard}"))?;
-        if !provision_shard(shard, &mut *log)? {
-            return Ok(written);
+        match write_manifest(journal, shard) {
+            Ok(true) => written = true,
+            Ok(false) => return Ok(written),
+            Err(error) if !passes(&error) => return Err(error.into()),
+            Err(error) => {
+                // It may stand there all the same: a commit whose answer was lost.
+                tracing::warn!(%shard, %error, "the first manifest is tried again");
+                last = Some(error);
+            }
         }
-        written = true;
-        drop(log);
         for _ in 0..MANIFEST_LOOKS {
             if standing(journal, shard).is_ok() {
                 return Ok(true);
@@ -75,7 +80,20 @@ fn first_manifest(journal: &dyn Journal, shard: ShardName) -> anyhow::Result<boo
             std::thread::sleep(MANIFEST_WAIT);
         }
     }
-    anyhow::bail!("{shard}: its first manifest is committed and cannot be read")
+    match last {
+        Some(error) => Err(anyhow::Error::from(error).context(format!("{shard}: its first manifest"))),
+        None => anyhow::bail!("{shard}: its first manifest is committed and cannot be read"),
+    }
+}
+
+fn passes(error: &TakeoverError) -> bool {
+    matches!(error, TakeoverError::Journal { source, .. } if source.remedy() != Remedy::Halt)
+}
+
+fn write_manifest(journal: &dyn Journal, shard: ShardName) -> Result<bool, TakeoverError> {
+    let acquired = journal.acquire(shard.machine, shard.partition);
+    let mut log = acquired.map_err(|source| TakeoverError::Journal { shard, source })?;
+    provision_shard(shard, &mut *log)
 }
 
 /// Appends the policy to every partition of every inbox.

@@ -56,7 +56,15 @@ impl Bank {
     pub async fn accepted(&self, path: &str, idempotency: &str, body: &Value) -> anyhow::Result<String> {
         let until = Instant::now() + Duration::from_secs(60);
         loop {
-            let answer = self.post(path, idempotency, body).await?;
+            let answer = match self.post(path, idempotency, body).await {
+                Ok(answer) => answer,
+                // A worker that is being restarted does not answer for a moment.
+                Err(error) if Instant::now() > until => return Err(error),
+                Err(_) => {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    continue;
+                }
+            };
             if answer.status.is_success() && answer.body.get("outcome").and_then(Value::as_str) != Some("unknown") {
                 let id = answer.body.get("id").and_then(Value::as_str).context("an answer without an id")?;
                 return Ok(id.to_owned());

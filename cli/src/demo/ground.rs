@@ -12,6 +12,9 @@ use tempfile::TempDir;
 
 use crate::say;
 
+/// Lines of the worker's log that a failed demonstration shows.
+const LAST_WORDS: usize = 40;
+
 /// Where a demonstration keeps its things.
 pub struct Ground {
     folder: PathBuf,
@@ -99,11 +102,23 @@ impl Ground {
             drop(self.give_back().await);
             return;
         }
+        self.last_words();
         if let Some(temporary) = self.temporary.take() {
             // The folder is told below; from now on it is its finder's.
             drop(temporary.keep());
         }
         self.tell();
+    }
+
+    /// The end of what the worker has written: it may say why the demonstration failed.
+    fn last_words(&self) {
+        let log = self.folder.join("worker.log");
+        let Ok(said) = std::fs::read(&log) else { return };
+        let said = String::from_utf8_lossy(&said);
+        let lines: Vec<&str> = said.lines().collect();
+        let from = lines.len().saturating_sub(LAST_WORDS);
+        say(&format!("\nthe last lines of {}", log.display()));
+        lines.get(from..).into_iter().flatten().for_each(|line| say(&format!("  {line}")));
     }
 
     fn tell(&self) {

@@ -4,7 +4,7 @@ mod invitation;
 mod kill;
 mod story;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use custos_domain::{Amount, EthAddress};
@@ -293,13 +293,13 @@ impl Scenes {
     async fn balance(&self) -> anyhow::Result<bool> {
         let model = stage::read_model(&self.config).await?;
         let reader = self.config.balances_at.as_deref().context("no reader of balances")?;
-        let mut tries = 0_u32;
+        let until = Instant::now() + MOST;
         let books = loop {
             // A block may leave the canonical branch between the mark and the question.
             match reconcile(&model, reader, &self.home.policy).await {
-                Ok(books) if books.matches() || tries > 20 => break books,
-                Err(error) if tries > 20 => return Err(error.into()),
-                _ => tries = tries.saturating_add(1),
+                Ok(books) if books.matches() || Instant::now() > until => break books,
+                Err(error) if Instant::now() > until => return Err(error.into()),
+                _ => {}
             }
             tokio::time::sleep(Duration::from_millis(300)).await;
         };

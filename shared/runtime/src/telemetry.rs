@@ -3,6 +3,7 @@
 //! The trace context travels in the `traceparent` header of every record; it is never part of what is hashed or authenticated.
 
 use std::collections::HashMap;
+use std::io::IsTerminal as _;
 
 use custos_messages::TraceParent;
 use opentelemetry::propagation::TextMapPropagator;
@@ -66,7 +67,11 @@ pub fn start(
     let filter = self::filter(filter)?;
     let lines = match format {
         LogFormat::Json => fmt::layer().json().with_writer(std::io::stderr).with_filter(filter).boxed(),
-        LogFormat::Text => fmt::layer().with_target(false).with_writer(std::io::stderr).with_filter(filter).boxed(),
+        LogFormat::Text => {
+            // Colours are for a terminal; a log file is searched.
+            let colours = std::io::stderr().is_terminal();
+            fmt::layer().with_ansi(colours).with_target(false).with_writer(std::io::stderr).with_filter(filter).boxed()
+        }
     };
     let provider = otlp.map(|endpoint| exporter(service, endpoint)).transpose()?;
     let spans = provider.as_ref().map(|provider| {

@@ -76,16 +76,20 @@ pub(super) fn remove(shared: &Shared) -> Result<(), JournalError> {
         }
     }
     let until = Instant::now() + shared.settings.answer_timeout;
-    while let Some(topic) = shared.watermarks.there()?.first() {
+    loop {
+        let left = match shared.watermarks.there() {
+            Ok(topics) if topics.is_empty() => return Ok(()),
+            Ok(topics) => {
+                let names: Vec<&str> = topics.into_iter().map(Topic::name).collect();
+                JournalError::Unavailable { operation: REMOVAL, reason: format!("still there: {}", names.join(", ")) }
+            }
+            Err(error) => error,
+        };
         if Instant::now() >= until {
-            return Err(JournalError::Unavailable {
-                operation: REMOVAL,
-                reason: format!("{} is still there", topic.name()),
-            });
+            return Err(left);
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    Ok(())
 }
 
 /// A topic as it is to be created.
@@ -122,16 +126,32 @@ fn create(
             plan.properties.iter().fold(new, |new, (name, value)| new.set(name, value))
         })
         .collect();
-    let results = block_on(admin.create_topics(&new, options)).map_err(|error| failure(OPERATION, &error))?;
-    let mut existing = Vec::new();
-    for result in results {
-        match result {
-            Ok(name) => tracing::info!(topic = name, "topic created"),
-            Err((name, RDKafkaErrorCode::TopicAlreadyExists)) => existing.extend(Topic::from_name(&name)),
-            Err((name, code)) => return Err(JournalError::Misconfigured(format!("{name} cannot be created: {code}"))),
+    let until = Instant::now() + shared.settings.answer_timeout;
+    loop {
+        let results = block_on(admin.create_topics(&new, options)).map_err(|error| failure(OPERATION, &error))?;
+        let (mut existing, mut refused) = (Vec::new(), None);
+        for result in results {
+            match result {
+                Ok(name) => tracing::info!(topic = name, "topic created"),
+                Err((name, RDKafkaErrorCode::TopicAlreadyExists)) => existing.extend(Topic::from_name(&name)),
+                Err(other) => refused = Some(other),
+            }
+        }
+        match refused {
+            None => return Ok(existing),
+            // So it is said, too, while a broker is not let in for a moment.
+            Some((_, code)) if passing(code) && Instant::now() < until => std::thread::sleep(Duration::from_millis(200)),
+            Some((name, code)) => {
+                return Err(JournalError::Misconfigured(format!("{name} cannot be created: {code}")));
+            }
         }
     }
-    Ok(existing)
+}
+
+/// Whether a topic may be created a moment later although it was refused now.
+const fn passing(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(code, Code::InvalidReplicationFactor | Code::NotController | Code::RequestTimedOut)
 }
 
 /// Waits until every broker that answers knows the topic and its leaders.
