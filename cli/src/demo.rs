@@ -81,7 +81,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
             played.abort();
             drop(played.await);
             say("\ninterrupted: the worker is gone");
-            ground.give_back().await?;
+            ground.clear().await;
             return Ok(ExitCode::from(INTERRUPTED));
         }
     };
@@ -94,7 +94,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
                 say("\nstopping");
             }
             scenes.close().await?;
-            ground.give_back().await?;
+            ground.clear().await;
             Ok(if matched { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Err(error) => {

@@ -3,7 +3,7 @@
 //! Safe to repeat, also on a running installation: a shard that has a manifest is never touched, and machines drop a policy that
 //! is not newer than theirs.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use custos_domain::partition_of;
@@ -11,8 +11,8 @@ use custos_journal::{Journal, Provision, Remedy};
 use custos_messages::accounts::AccountsInput;
 use custos_messages::chain::ChainInput;
 use custos_messages::treasury::TreasuryInput;
-use custos_messages::{Keyring, Machine, Mail, Postmark, ShardName, SignedPolicy, Source, Topic};
-use custos_runtime::replay::standing;
+use custos_messages::{Keyring, Machine, Mail, Postmark, ShardName, SignedPolicy, Source};
+use custos_runtime::replay::{ReplayError, standing};
 use custos_runtime::shard::{TakeoverError, provision_shard};
 
 use crate::config::Config;
@@ -22,9 +22,11 @@ use crate::stage::open_journal;
 
 /// How often a first manifest is written that is not there afterwards.
 const MANIFEST_TRIES: u32 = 3;
-/// How often is looked for it each time, and how long after.
-const MANIFEST_LOOKS: u32 = 100;
-const MANIFEST_WAIT: Duration = Duration::from_millis(20);
+/// How long it is looked for each time.
+const MANIFEST_WAIT: Duration = Duration::from_secs(2);
+/// How long a log that does not answer is asked.
+const LOG_PATIENCE: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What provisioning found and did, a line each.
 #[derive(Debug, Default)]
@@ -45,11 +47,7 @@ pub fn provision(journal: &dyn Journal, wanted: &Provision) -> anyhow::Result<Re
         for partition in 0..wanted.partitions {
             let shard = ShardName { machine, partition };
             // A partition that holds markers only, after a crash of the first provisioning, still needs its manifest.
-            let (first, next) = journal.bounds(Topic::State(machine), partition)?;
-            if next > first && standing(journal, shard).is_ok() {
-                continue;
-            }
-            if first_manifest(journal, shard)? {
+            if !has_manifest(journal, shard, LOG_PATIENCE)? && first_manifest(journal, shard)? {
                 report.done.push(format!("{shard}: first manifest written"));
             }
         }
@@ -68,21 +66,36 @@ fn first_manifest(journal: &dyn Journal, shard: ShardName) -> anyhow::Result<boo
             Ok(false) => return Ok(written),
             Err(error) if !passes(&error) => return Err(error.into()),
             Err(error) => {
-                // It may stand there all the same: a commit whose answer was lost.
-                tracing::warn!(%shard, %error, "the first manifest is tried again");
+                let error = anyhow::Error::from(error);
+                tracing::warn!(%shard, error = format!("{error:#}"), "the first manifest is tried again");
                 last = Some(error);
             }
         }
-        for _ in 0..MANIFEST_LOOKS {
-            if standing(journal, shard).is_ok() {
-                return Ok(true);
+        // It may stand there all the same: the commit of which no answer came.
+        let until = Instant::now() + MANIFEST_WAIT;
+        while Instant::now() < until {
+            if has_manifest(journal, shard, Duration::ZERO).unwrap_or(false) {
+                return Ok(written);
             }
-            std::thread::sleep(MANIFEST_WAIT);
+            std::thread::sleep(LOOK_AGAIN);
         }
     }
-    match last {
-        Some(error) => Err(anyhow::Error::from(error).context(format!("{shard}: its first manifest"))),
-        None => anyhow::bail!("{shard}: its first manifest is committed and cannot be read"),
+    let last = last.unwrap_or_else(|| anyhow::anyhow!("it is committed and cannot be read"));
+    Err(last.context(format!("the first manifest of {shard}")))
+}
+
+/// Whether a shard has a manifest; for so long as `patience` a log that does not answer is asked again.
+fn has_manifest(journal: &dyn Journal, shard: ShardName, patience: Duration) -> Result<bool, ReplayError> {
+    let until = Instant::now() + patience;
+    loop {
+        match standing(journal, shard) {
+            Ok(_) => return Ok(true),
+            Err(ReplayError::NoManifest(_)) => return Ok(false),
+            Err(ReplayError::Journal { source, .. }) if source.remedy() == Remedy::Retry && Instant::now() < until => {
+                std::thread::sleep(LOOK_AGAIN);
+            }
+            Err(error) => return Err(error),
+        }
     }
 }
 

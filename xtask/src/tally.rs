@@ -1,7 +1,36 @@
 //! Counts what the test runner says, line by line, and decides which of its lines a reader needs.
 
-/// How many lines the summary repeats of what a program says of its failures.
-const SAID_MOST: usize = 120;
+use std::collections::VecDeque;
+
+/// How many lines the summary repeats from the beginning, and from the end, of what a program says of its failures.
+const SAID_MOST: usize = 60;
+
+/// The first lines of a text and the last.
+#[derive(Default)]
+struct Excerpt {
+    first: Vec<String>,
+    last: VecDeque<String>,
+    between: u64,
+}
+
+impl Excerpt {
+    fn push(&mut self, line: &str) {
+        if self.first.len() < SAID_MOST {
+            self.first.push(line.to_owned());
+            return;
+        }
+        if self.last.len() == SAID_MOST {
+            self.last.pop_front();
+            self.between = self.between.saturating_add(1);
+        }
+        self.last.push_back(line.to_owned());
+    }
+
+    fn lines(self) -> Vec<String> {
+        let between = (self.between > 0).then(|| format!("[{} lines, which stand above]", self.between));
+        self.first.into_iter().chain(between).chain(self.last).collect()
+    }
+}
 
 /// How many tests passed, failed and were not run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,7 +65,7 @@ pub struct Counter {
     /// Inside the runner's second list of the names of tests that passed.
     names: bool,
     /// What it says of those that failed.
-    failures: Vec<String>,
+    failures: Excerpt,
     /// Inside of that.
     failing: bool,
 }
@@ -58,7 +87,7 @@ impl Counter {
         }
         self.failing = (self.failing || line == "failures:") && !line.starts_with("test result: ");
         if self.failing && !of_backtrace(line) {
-            self.failures.push(line.to_owned());
+            self.failures.push(line);
         }
         let heading = line == "successes:";
         let name = self.names && line.starts_with("    ");
@@ -66,14 +95,9 @@ impl Counter {
         !heading && !name
     }
 
-    /// What was said of the tests that failed, without what lies between.
+    /// What was said of the tests that failed.
     pub fn failures(&mut self) -> Vec<String> {
-        let mut said = std::mem::take(&mut self.failures);
-        let between = said.len().saturating_sub(SAID_MOST);
-        if between > 0 {
-            said.splice(SAID_MOST / 2..SAID_MOST / 2 + between, [format!("[{between} lines, which stand above]")]);
-        }
-        said
+        std::mem::take(&mut self.failures).lines()
     }
 
     /// The counts, when the run has ended; `clean` is what its exit status said.

@@ -80,7 +80,7 @@ impl Ground {
     ///
     /// # Errors
     /// A server does not answer any more.
-    pub async fn give_back(self) -> anyhow::Result<()> {
+    async fn give_back(self) -> anyhow::Result<()> {
         if self.temporary.is_none() {
             self.tell();
             return Ok(());
@@ -93,6 +93,13 @@ impl Ground {
             drop_schema(url, schema).await.with_context(|| format!("the schema {schema} is left in PostgreSQL"))?;
         }
         Ok(())
+    }
+
+    /// The same where the demonstration's outcome is known: what cannot be taken away is told, and changes nothing about it.
+    pub async fn clear(self) {
+        if let Err(error) = self.give_back().await {
+            say(&format!("\n{error:#}"));
+        }
     }
 
     /// The end of a demonstration that failed: everything stays for whoever looks into it.

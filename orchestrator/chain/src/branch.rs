@@ -35,6 +35,7 @@ impl Work<'_, '_> {
             (Some(_), fork) => fork,
             (None, _) => None,
         };
+        self.tree.again.retain(|height| fork.is_some_and(|fork| *height <= fork.number));
         if self.tree.cursor.is_some_and(|cursor| fork.is_none_or(|fork| fork.number < cursor.number)) {
             self.tree.cursor = None;
         }
@@ -152,6 +153,12 @@ impl Work<'_, '_> {
 }
 
 impl Block {
+    /// Whether something in it is not final and not disputed.
+    pub(crate) fn is_open(&self) -> bool {
+        self.transfers.values().any(|transfer| transfer.said < Said::Final && !transfer.disputed)
+            || self.spends.values().any(|spend| spend.said < Said::Final && !spend.disputed)
+    }
+
     fn has_final(&self) -> bool {
         self.transfers.values().any(|transfer| transfer.said == Said::Final)
             || self.spends.values().any(|spend| spend.said == Said::Final)

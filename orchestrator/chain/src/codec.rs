@@ -92,6 +92,7 @@ fn tree_out(tree: &Tree) -> wire::Tree {
         cursor: tree.cursor.map(at_out),
         ignored: tree.ignored,
         silent: names_out(&tree.silent),
+        again: tree.again.iter().copied().collect(),
     }
 }
 
@@ -112,6 +113,7 @@ fn tree_in(tree: wire::Tree) -> Result<Tree, &'static str> {
         cursor: tree.cursor.map(at_in).transpose()?,
         ignored: tree.ignored,
         silent: names_in(&tree.silent, "silent")?,
+        again: tree.again.into_iter().collect(),
     })
 }
 

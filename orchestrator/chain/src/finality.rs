@@ -74,15 +74,21 @@ impl Work<'_, '_> {
         })
     }
 
-    /// Says `Final` of all that is due from the settled block up.
+    /// Says `Final` of all that is due from the settled block up, and of what was told late of a settled block.
     fn finalise(&mut self, head: BlockRef, agreements: &[Option<Agreement>]) {
         let Some(top) = self.reach(head, agreements, self.rules.shallowest) else { return };
         let unsettled = self.tree.settled.map_or(self.tree.floor, |settled| settled.number.saturating_add(1));
         for height in unsettled..=top {
             self.finalise_at(height, head, agreements);
         }
-        let settled = self.reach(head, agreements, self.rules.deepest).filter(|height| *height >= unsettled);
-        if let Some(block) = settled.and_then(|height| self.canonical_at(height)) {
+        let Some(deepest) = self.reach(head, agreements, self.rules.deepest) else { return };
+        let below = deepest.saturating_add(1);
+        let kept = self.tree.again.split_off(&below);
+        for height in std::mem::replace(&mut self.tree.again, kept) {
+            self.finalise_at(height, head, agreements);
+        }
+        if let Some(block) = Some(deepest).filter(|height| *height >= unsettled).and_then(|height| self.canonical_at(height))
+        {
             self.tree.settled = Some(block);
         }
     }

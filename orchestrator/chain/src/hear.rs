@@ -80,6 +80,7 @@ impl Tree {
             cursor: None,
             ignored: 0,
             silent: std::collections::BTreeSet::new(),
+            again: std::collections::BTreeSet::new(),
         }
     }
 }
@@ -106,7 +107,7 @@ impl Work<'_, '_> {
         }
         let news = self.merge(report);
         if news {
-            self.settle_below(report.block);
+            self.look_again(report.block);
         }
         let moved = self.follow(report);
         if known && !news && !moved {
@@ -224,11 +225,11 @@ impl Work<'_, '_> {
         news || contradicted
     }
 
-    /// What is new in a block that was settled is looked at again, now or when the branch is not held any more.
-    fn settle_below(&mut self, at: BlockRef) {
-        let canonical = self.block(at).is_some_and(|block| block.canonical);
-        if canonical && self.tree.settled.is_some_and(|settled| at.number <= settled.number) {
-            self.tree.settled = at.number.checked_sub(1).and_then(|below| self.canonical_at(below));
+    /// What is new in a block that was settled, and not final yet, is to be looked at again: now, or when the branch is not held any more.
+    fn look_again(&mut self, at: BlockRef) {
+        let settled = self.tree.settled.is_some_and(|settled| at.number <= settled.number);
+        if settled && self.block(at).is_some_and(|block| block.canonical && block.is_open()) {
+            self.tree.again.insert(at.number);
         }
     }
 

@@ -8,7 +8,7 @@ use custos_saga::machine::Settled;
 use crate::state::{Entity, Key, Tree};
 
 /// The node whose head decides.
-fn policy_first<'s>(state: &'s BTreeMap<Key, Entity>, tree: &Tree) -> Option<&'s NodeName> {
+fn first<'s>(state: &'s BTreeMap<Key, Entity>, tree: &Tree) -> Option<&'s NodeName> {
     let Some(Entity::Policy(held)) = state.get(&Key::Policy) else { return None };
     held.policy.chains.get(&tree.chain)?.nodes.first()
 }
@@ -28,10 +28,14 @@ pub fn inspect(state: &BTreeMap<Key, Entity>, _: &Settled, subject: &str) -> Vec
         ("blocks whose parents are unknown".to_owned(), tree.pending.len().to_string()),
         ("transfers left out".to_owned(), tree.ignored.to_string()),
     ];
-    let first = policy_first(state, tree);
-    let ahead = first.and_then(|node| tree.nodes.get(node)).and_then(|view| view.head);
-    if let (Some(node), Some(head), true) = (first, ahead, ahead != tree.tip) {
-        facts.push(("held".to_owned(), format!("node {node} is at {}, without what is final", shown(head))));
+    if let Some(node) = first(state, tree).filter(|_| tree.tip.is_some()) {
+        match tree.nodes.get(node).and_then(|view| view.head) {
+            None => facts.push(("held".to_owned(), format!("node {node}, whose head decides, has not reported yet"))),
+            Some(head) if Some(head) != tree.tip => {
+                facts.push(("held".to_owned(), format!("node {node}, whose head decides, is at {}", shown(head))));
+            }
+            Some(_) => {}
+        }
     }
     for node in &tree.silent {
         facts.push((format!("node {node}"), "silent: nothing becomes final until it has caught up".to_owned()));

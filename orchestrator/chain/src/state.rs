@@ -66,6 +66,8 @@ pub struct Tree {
     pub ignored: u64,
     /// Nodes whose silence was alarmed and that have not caught up since.
     pub silent: BTreeSet<NodeName>,
+    /// Heights up to the settled one at which something new was told that may become final yet.
+    pub again: BTreeSet<u64>,
 }
 
 /// What a node said last.

@@ -137,7 +137,7 @@ fn two_nodes_that_contradict_each_other_undo_nothing_that_was_final() {
     assert_eq!(words(&shard.report(&empty("b", at(2, 3), at(1, 0)))), [""; 0]);
     let facts = custos_chain::inspect(&shard.state, &Default::default(), "eip155:31337");
     let held = facts.iter().find(|(name, _)| name == "held").map(|(_, what)| what.as_str()).unwrap();
-    assert!(held.starts_with("node a is at 2 "), "{held}");
+    assert!(held.starts_with("node a, whose head decides, is at 2 "), "{held}");
 }
 
 #[test]
@@ -148,9 +148,11 @@ fn a_new_first_node_that_is_behind_undoes_nothing_that_was_final() {
     let mut second = policy(&["d", "b"], 2, 2, 16);
     second.version = 2;
     assert_eq!(shard.give(ChainInput::Policy(signed(&second))).dropped, None);
-    assert_eq!(words(&shard.report(&empty("d", at(2, 0), at(1, 0)))), [""; 0]);
+    // That it witnesses what is final is news, and no reason to let anything go.
+    assert_eq!(words(&shard.report(&with(empty("d", at(2, 0), at(1, 0)), 1, "USDX"))), [""; 0]);
     assert_eq!(words(&shard.report(&empty("b", at(3, 1), at(2, 0)))), [""; 0]);
     assert_eq!(words(&shard.report(&empty("d", at(3, 0), at(2, 0)))), [""; 0]);
+    assert_eq!(Chain::head(&shard.state[&Chain::key(blocks::chain())]), Some(at(6, 0)));
 }
 
 #[test]
@@ -173,6 +175,7 @@ fn what_a_node_tells_late_of_a_final_block_becomes_final_when_the_branch_is_free
         back.extend(facts(&shard.report(&if number == 3 { with(report, 1, "ETH") } else { report })));
     }
     assert_eq!(back, ["final 1@3"]);
+    assert_eq!(Chain::head(&shard.state[&Chain::key(blocks::chain())]), Some(at(6, 0)));
 }
 
 #[test]

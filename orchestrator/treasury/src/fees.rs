@@ -48,6 +48,12 @@ pub(crate) fn all(quote: &FeeQuote, envelope: Amount) -> Option<Fees> {
     Some(Fees { max_fee_per_gas: ceiling, max_priority_fee_per_gas: ceiling, ..own })
 }
 
+/// Whether one offers more for a unit of gas than the other. Another estimate of gas alone is no other offer.
+pub(crate) const fn offers_more(fees: &Fees, other: &Fees) -> bool {
+    fees.max_fee_per_gas.base_units() > other.max_fee_per_gas.base_units()
+        || fees.max_priority_fee_per_gas.base_units() > other.max_priority_fee_per_gas.base_units()
+}
+
 /// Gas limit times `maxFeePerGas`, in wei; none on overflow.
 pub(crate) fn total(fees: &Fees) -> Option<Amount> {
     fees.max_fee_per_gas.times(u128::from(fees.gas_limit)).ok()

@@ -157,7 +157,7 @@ impl Desk<'_, '_> {
         let fees = match (outbid, self.to_outbid(payment)) {
             // What it does not know may ask for another share of tip than the market does: the last offer is all that it has.
             (Some(other), _) => fees::above(&other, quote, payment.envelope())
-                .or_else(|| fees::all(quote, payment.envelope()).filter(|all| *all != other)),
+                .or_else(|| fees::all(quote, payment.envelope()).filter(|all| fees::offers_more(all, &other))),
             (None, Some(other)) => fees::above(&other, quote, payment.envelope()),
             (None, None) => fees::first(quote, payment.envelope()),
         };

@@ -258,6 +258,23 @@ fn a_no_op_outbids_what_treasury_does_not_know_by_a_tenth_at_a_time_and_no_furth
     assert!(fee == tip && fee * gas <= ENVELOPE && (fee + 1) * gas > ENVELOPE, "the last offer is all: {fee} {tip} {gas}");
     assert!(offered.windows(2).all(|pair| pair[1].0 == pair[0].0 + pair[0].0.div_ceil(10)), "{offered:?}");
     assert!(offered.len() > 5, "{offered:?}");
+    // Another estimate of gas is no reason to offer the same again, or less.
+    let effects = shard.fire();
+    let FeeQuote::Quote { max_fee_per_gas, max_priority_fee_per_gas, native_balance, asset_balance, next_nonce, .. } =
+        quote(10)
+    else {
+        panic!()
+    };
+    let dearer = FeeQuote::Quote {
+        gas_limit: 1_001,
+        max_fee_per_gas,
+        max_priority_fee_per_gas,
+        native_balance,
+        asset_balance,
+        next_nonce,
+    };
+    let effects = shard.give(quoted(&questions(&effects)[0], dearer));
+    assert_eq!((orders(&effects).len(), words(&effects)), (0, Vec::new()));
 }
 
 #[test]

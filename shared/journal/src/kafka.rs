@@ -145,7 +145,7 @@ impl Cluster for Shared {
 
 impl Journal for KafkaJournal {
     fn join(&self, machine: Machine, member: &str) -> Result<Box<dyn Membership>, JournalError> {
-        self.shared.watermarks.partitions(Topic::Inbox(machine))?;
+        self.shared.watermarks.await_partitions(Topic::Inbox(machine))?;
         Ok(Box::new(membership::KafkaMembership::join(&self.shared.settings, machine, member)?))
     }
 
@@ -158,7 +158,7 @@ impl Journal for KafkaJournal {
     }
 
     fn consume(&self, topic: Topic, group: &str) -> Result<Box<dyn Feed>, JournalError> {
-        self.shared.watermarks.partitions(topic)?;
+        self.shared.watermarks.await_partitions(topic)?;
         Ok(Box::new(feed::GroupFeed::join(&self.shared.settings, topic, group)?))
     }
 

@@ -69,7 +69,8 @@ pub fn start(
         LogFormat::Json => fmt::layer().json().with_writer(std::io::stderr).with_filter(filter).boxed(),
         LogFormat::Text => {
             // Colours are for a terminal; a log file is searched.
-            let colours = std::io::stderr().is_terminal();
+            let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            let colours = std::io::stderr().is_terminal() && !unwanted;
             fmt::layer().with_ansi(colours).with_target(false).with_writer(std::io::stderr).with_filter(filter).boxed()
         }
     };

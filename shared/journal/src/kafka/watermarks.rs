@@ -33,13 +33,18 @@ impl Watermarks {
         })
     }
 
-    /// Partitions of a topic that exists and has a leader for each. A leader that is being chosen is waited for.
+    /// Partitions of a topic that exists and has a leader for each.
     pub(super) fn partitions(&self, topic: Topic) -> Result<u32, JournalError> {
+        let found = partitions(&self.committed, topic, self.answer_timeout);
+        self.serve();
+        found
+    }
+
+    /// The same, waiting for leaders that are being chosen: for what begins, and holds nothing that others wait for.
+    pub(super) fn await_partitions(&self, topic: Topic) -> Result<u32, JournalError> {
         let until = Instant::now() + self.answer_timeout;
         loop {
-            let found = partitions(&self.committed, topic, self.answer_timeout);
-            self.serve();
-            match found {
+            match self.partitions(topic) {
                 Err(error) if error.remedy() == Remedy::Retry && Instant::now() < until => std::thread::sleep(ASK_AGAIN),
                 found => return found,
             }
@@ -87,13 +92,8 @@ impl Watermarks {
                     std::thread::sleep(ASK_AGAIN);
                 }
                 Err(error) if error.rdkafka_error_code().is_some_and(perhaps_gone) => {
-                    // Said of a partition without a leader, too, by the client library.
-                    match there(client, topic, partition, self.answer_timeout) {
-                        Err(gone) if gone.remedy() == Remedy::Halt => return Err(gone),
-                        Ok(()) | Err(_) if Instant::now() < until => std::thread::sleep(ASK_AGAIN),
-                        Ok(()) => return Err(failure(operation, &error)),
-                        Err(gone) => return Err(gone),
-                    }
+                    there(client, topic, partition, self.answer_timeout)?;
+                    return Err(failure(operation, &error));
                 }
                 Err(error) => return Err(failure(operation, &error)),
             }
