@@ -262,6 +262,11 @@ impl Fleet {
         !self.wanted.is_empty()
     }
 
+    /// From now on this moment must come once more.
+    pub fn want(&mut self, moment: Moment) {
+        self.wanted.push(moment);
+    }
+
     /// How often a process was killed at a point whose name begins so.
     pub fn killed_at(&self, point: &str) -> usize {
         let there = |kill: &&Kill| matches!(&kill.moment, Moment::Point(name) if name.starts_with(point));
