@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use custos_domain::{BlockRef, ChainId, NodeName};
+use custos_domain::{BlockHash, BlockRef, ChainId, NodeName};
 use custos_messages::accounts::{AccountsInput, Alarm, AlarmCode};
 use custos_messages::chain::{BlockReport, ChainInput, SpendSeen, TransferSeen};
 use custos_messages::{Mail, SignedPolicy};
@@ -159,9 +159,29 @@ impl Work<'_, '_> {
     /// Whether a block stands on the same parent as the lowest block of the branch: then the fork lies right below the tree, and all
     /// that leaves the branch for it is known. So a chain whose very first block is replaced can be followed on.
     fn is_beside_floor(&self, report: &BlockReport) -> bool {
-        let floor = Some(self.tree.floor).filter(|floor| self.tree.tip.is_some() && report.block.number == *floor);
-        let lowest = floor.and_then(|floor| self.canonical_at(floor));
-        lowest.and_then(|lowest| self.block(lowest)).is_some_and(|lowest| lowest.parent == report.parent)
+        self.tree.tip.is_some() && report.block.number == self.tree.floor && self.below_floor() == Some(report.parent)
+    }
+
+    /// The block on which the lowest block of the branch stands.
+    fn below_floor(&self) -> Option<BlockHash> {
+        self.canonical_at(self.tree.floor).and_then(|lowest| self.block(lowest)).map(|lowest| lowest.parent)
+    }
+
+    /// Takes out of what waits the blocks beside the lowest of the branch: another node may have told of them before the first one told
+    /// where the tree begins.
+    fn take_beside_floor(&mut self) -> Vec<BlockRef> {
+        let floor = self.tree.floor;
+        let beside: Vec<BlockRef> = self.tree.pending.iter().filter(|waiting| waiting.number == floor).copied().collect();
+        if beside.is_empty() || self.tree.tip.is_none() {
+            return Vec::new();
+        }
+        let below = self.below_floor();
+        let stands = |at: &BlockRef| self.block(*at).is_some_and(|block| Some(block.parent) == below);
+        let taken: Vec<BlockRef> = beside.into_iter().filter(stands).collect();
+        taken.iter().for_each(|at| {
+            self.tree.pending.remove(at);
+        });
+        taken
     }
 
     /// Lets a block wait for its parent, if it is near enough and there is room.
@@ -246,7 +266,8 @@ impl Work<'_, '_> {
 
     /// Connects what waited for `from`, if `from` is connected itself, and moves the heads of the nodes to what is connected.
     fn connect(&mut self, from: BlockRef) {
-        let mut reached = if self.tree.pending.contains(&from) { Vec::new() } else { vec![from] };
+        let mut reached = self.take_beside_floor();
+        reached.extend(Some(from).filter(|from| !self.tree.pending.contains(from)));
         while let Some(parent) = reached.pop() {
             let children: Vec<BlockRef> = self
                 .tree

@@ -97,6 +97,25 @@ fn the_very_first_block_may_be_replaced_before_and_after_it_is_final() {
 }
 
 #[test]
+fn the_first_block_may_be_replaced_by_one_that_the_second_node_told_of_before_the_first_spoke() {
+    let mut shard = Shard::new(policy(&["a", "b"], 2, 2, 16));
+    for number in 1..=4 {
+        shard.report(&empty("b", at(number, 1), at(number - 1, if number == 1 { 0 } else { 1 })));
+    }
+    trunk(&mut shard, "a", 2);
+    let head = |shard: &Shard| Chain::head(&shard.state[&Chain::key(blocks::chain())]);
+    assert_eq!(head(&shard), Some(at(2, 0)));
+    let mut said = Vec::new();
+    for number in 1..=4 {
+        let report = empty("a", at(number, 1), at(number - 1, if number == 1 { 0 } else { 1 }));
+        said.extend(facts(&shard.report(&report)));
+    }
+    assert_eq!((said, head(&shard)), (vec!["unseen 1@2".to_owned()], Some(at(4, 1))));
+    let Entity::Tree(tree) = &shard.state[&Chain::key(blocks::chain())] else { panic!() };
+    assert_eq!((tree.settled, tree.pending.len()), (Some(at(3, 1)), 0));
+}
+
+#[test]
 fn one_node_alone_undoes_nothing_that_was_final() {
     let mut shard = Shard::new(policy(&["a", "b", "c"], 2, 2, 16));
     for node in ["a", "b", "c"] {
