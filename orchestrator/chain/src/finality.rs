@@ -29,13 +29,13 @@ impl Work<'_, '_> {
     /// Acts on the tree as it is after `reported` was put into it.
     pub(crate) fn act(&mut self, reported: BlockRef) {
         let Some(head) = self.tree.nodes.get(&self.rules.first).and_then(|view| view.head) else { return };
-        if self.held_against(head) {
-            return self.hold(reported, head);
-        }
-        let reorganised = self.tree.tip != Some(head) && self.switch(head);
-        let canonical = self.block(reported).is_some_and(|block| block.canonical);
-        if canonical {
+        let held = self.held_against(head);
+        let reorganised = !held && self.tree.tip != Some(head) && self.switch(head);
+        if self.block(reported).is_some_and(|block| block.canonical) {
             self.announce(reported, Said::Seen, u64::MAX);
+        }
+        if held {
+            return self.dispute_instead(head);
         }
         let agreements = self.agreements();
         self.alarm_disagreement(head, &agreements);
@@ -44,12 +44,9 @@ impl Work<'_, '_> {
         self.prune(head);
     }
 
-    /// The branch stays as it is, and nothing is settled. A human is called for the block that the first node shows in the place of what
-    /// is final, once.
-    fn hold(&mut self, reported: BlockRef, head: BlockRef) {
-        if self.block(reported).is_some_and(|block| block.canonical) {
-            self.announce(reported, Said::Seen, u64::MAX);
-        }
+    /// The branch stays as it is, and nothing is settled: a human is called, once, for the block that the first node shows in the place
+    /// of what is final.
+    fn dispute_instead(&mut self, head: BlockRef) {
         if let Some(instead) = self.down_to_canonical(head).0.last() {
             self.dispute(*instead);
         }
